@@ -17,6 +17,7 @@ from pathlib import Path
 from .host import HOME, Daemon, LabError, debootstrap, require, run, stop as stop_process, succeeds, wait_until
 
 _PACKAGES = ("docker.io", "ca-certificates", "iproute2", "iptables", "tini")
+_MAIN_SOCKET = Path("/var/run/docker.sock")
 _SERVE = Path(__file__).with_name("serve")
 
 
@@ -34,7 +35,7 @@ class Engine:
         """The engine's address as `docker_host` and `DOCKER_HOST` want it."""
         return f"unix://{self.socket}"
 
-    def docker(self, *arguments: str | Path, stdin: bytes | None = None) -> str:
+    def docker(self, *arguments: str | Path, stdin: bytes | Path | None = None) -> str:
         """Run the Docker command line on this engine and return what it printed."""
         return run("docker", "--host", self.url, *arguments, stdin=stdin)
 
@@ -77,8 +78,7 @@ RELEASES = {
 
 def start_main() -> Engine:
     """Return the host's own engine, started if nobody has."""
-    socket = Path("/var/run/docker.sock")
-    if not _answers(socket):
+    if not _answers(_MAIN_SOCKET):
         require("docker", "dockerd", "ip", "iptables")
         if succeeds("systemctl", "start", "docker.service"):
             _started_by_systemd().touch()
@@ -86,8 +86,13 @@ def start_main() -> Engine:
             # A killed engine leaves its pid file, and refuses to start when the ID is in use again.
             Path("/var/run/docker.pid").unlink(missing_ok=True)
             _main_daemon().start()
-        wait_until(lambda: _answers(socket), f"the host's engine, see {_main_daemon().log}")
-    return _describe("main", socket)
+        wait_until(lambda: _answers(_MAIN_SOCKET), f"the host's engine, see {_main_daemon().log}")
+    return _describe("main", _MAIN_SOCKET)
+
+
+def main() -> Engine | None:
+    """Return the host's own engine if it runs."""
+    return _describe("main", _MAIN_SOCKET) if _answers(_MAIN_SOCKET) else None
 
 
 def stop_main() -> None:
@@ -110,10 +115,8 @@ def start(names: Iterable[str] = tuple(RELEASES)) -> dict[str, Engine]:
 
 def stop(names: Iterable[str] = tuple(RELEASES)) -> None:
     """Stop the named engines; their images stay on disk."""
-    for name in names:
-        daemon = RELEASES[name].daemon
-        if daemon.pid:
-            stop_process(_first_process(daemon), lambda daemon=daemon: daemon.pid is None, 20)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(_stop, (RELEASES[name].daemon for name in names)))
 
 
 def kill(name: str) -> None:
@@ -132,12 +135,17 @@ def running() -> dict[str, Engine]:
 def _start(release: Release) -> Engine:
     socket = release.directory / "docker.sock"
     if not _answers(socket):
-        stop([release.name])
+        _stop(release.daemon)
         socket.unlink(missing_ok=True)
         namespaces = ("--mount", "--net", "--pid", "--fork", "--kill-child")
         release.daemon.start(*namespaces, _SERVE, release.rootfs, release.directory, *release.options)
         wait_until(lambda: _answers(socket), f"engine {release.name}, see {release.daemon.log}")
     return _describe(release.name, socket)
+
+
+def _stop(daemon: Daemon) -> None:
+    if daemon.pid:
+        stop_process(_first_process(daemon), lambda: daemon.pid is None, 20)
 
 
 def _first_process(daemon: Daemon) -> int:

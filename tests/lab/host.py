@@ -38,21 +38,24 @@ class LabError(Exception):
     """The lab could not do what it was asked; the message says what and why."""
 
 
-def run(*command: str | Path, stdin: bytes | None = None, seconds: float = 600) -> str:
-    """Run a command to its end and return what it printed.
+def run(*command: str | Path, stdin: bytes | Path | None = None, seconds: float = 600) -> str:
+    """Run a command to its end, fed with these bytes or this file, and return what it printed.
 
     :raises LabError: it failed or took too long; the message holds its output.
     """
     words = [str(word) for word in command]
-    feed = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
     try:
-        done = subprocess.run(words, capture_output=True, timeout=seconds, check=True, **feed)  # type: ignore[call-overload]
+        if isinstance(stdin, Path):
+            with stdin.open("rb") as stream:
+                done = subprocess.run(words, stdin=stream, capture_output=True, timeout=seconds, check=True)
+        else:
+            done = subprocess.run(words, input=stdin or b"", capture_output=True, timeout=seconds, check=True)
     except subprocess.CalledProcessError as error:
         output = (error.stderr + error.stdout).decode(errors="replace").strip()
         raise LabError(f"`{' '.join(words)}` ended with {error.returncode}: {output}") from error
     except subprocess.TimeoutExpired as error:
         raise LabError(f"`{' '.join(words)}` did not end within {seconds} s") from error
-    return str(done.stdout.decode(errors="replace"))
+    return done.stdout.decode(errors="replace")
 
 
 def succeeds(*command: str | Path) -> bool:
@@ -102,7 +105,8 @@ def debootstrap(suite: str, packages: tuple[str, ...], target: Path) -> None:
     require("mmdebstrap")
     with atomic(target) as partial:
         # A mirror that lags behind has a Release file of sid past its date.
-        options = ("--quiet", "--variant=minbase", "--aptopt=Acquire::Check-Valid-Until false")
+        options = ["--quiet", "--variant=minbase", "--aptopt=Acquire::Check-Valid-Until false"]
+        options += [f"--dpkgopt=path-exclude=/usr/share/{unread}/*" for unread in ("doc", "locale", "man")]
         source = f"deb [trusted=yes] {debian_mirror()} {suite} main"
         run("mmdebstrap", *options, f"--include={','.join(packages)}", suite, partial, source)
 

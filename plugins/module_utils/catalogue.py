@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 from ansible_collections.haku.river.plugins.module_utils.errors import CatalogueError, HakuError
 from ansible_collections.haku.river.plugins.module_utils.lock import exclusive
 from ansible_collections.haku.river.plugins.module_utils.names import TarballName, parse_tarball_name
+from ansible_collections.haku.river.plugins.module_utils.timestamps import iso_time
 
 CATALOGUE_OPTIONS: dict[str, dict[str, Any]] = {
     "shared_dir": {"type": "path", "required": True},
@@ -69,6 +70,11 @@ class Catalogue:
     def versions(self, environment: str) -> tuple[Version, ...]:
         """All versions of one environment, newest first."""
         return self.environments().get(environment, ())
+
+    def described(self, environment: str | None = None) -> dict[str, dict[str, Any]]:
+        """The environments, or the one that is asked for, as HakuRiver's `list-tars` describes them."""
+        found = self.environments()
+        return {name: _description(versions) for name, versions in found.items() if environment in (None, name)}
 
     def check_writable(self) -> None:
         """Raise `CatalogueError` unless files can be made in the directory."""
@@ -159,3 +165,19 @@ class Catalogue:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _description(versions: tuple[Version, ...]) -> dict[str, Any]:
+    return {
+        "latest_timestamp": versions[0].timestamp,
+        "latest_tarball": str(versions[0].path),
+        "all_versions": [
+            {
+                "timestamp": version.timestamp,
+                "tarball": str(version.path),
+                "size": version.size_bytes,
+                "created": iso_time(version.timestamp),
+            }
+            for version in versions
+        ],
+    }

@@ -17,7 +17,7 @@ from ansible_collections.haku.river.plugins.module_utils.catalogue import Catalo
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
 from ansible_collections.haku.river.plugins.module_utils.errors import ArchiveError, HakuError
 from ansible_collections.haku.river.plugins.module_utils.image import Identity
-from ansible_collections.haku.river.plugins.module_utils.layers import SavedImage, saved_image
+from ansible_collections.haku.river.plugins.module_utils.layers import saved_image
 from ansible_collections.haku.river.plugins.module_utils.names import LABEL_MANAGED, TarballName
 from ansible_collections.haku.river.plugins.module_utils.outcome import Outcome
 from ansible_collections.haku.river.plugins.module_utils.snapshot import (
@@ -94,7 +94,7 @@ def package(engine: Engine, catalogue: Catalogue, wish: Packaging, check_mode: b
         container = _container(engine, wish)
         versions = catalogue.versions(wish.environment)
         newest, warnings = _newest_identity(versions)
-        now = _await_next_second(engine, versions, wait=not check_mode)
+        now = _await_next_second(engine, versions)
         with _taken(engine, container, wish, check_mode) as taken:
             plan = plan_package(wish, taken, newest, versions, now)
             _check_order(plan, versions)
@@ -161,7 +161,7 @@ def _newest_identity(versions: tuple[Version, ...]) -> tuple[Identity | None, tu
         return None, (f"Packaging anew, as the newest version cannot be read. {error}",)
 
 
-def _await_next_second(engine: Engine, versions: tuple[Version, ...], wait: bool) -> int:
+def _await_next_second(engine: Engine, versions: tuple[Version, ...]) -> int:
     """Return the engine's clock in Unix seconds, when it is past the newest version."""
     clock = unix_timestamp(engine.info().get("SystemTime")) or int(time.time())
     ahead = versions[0].timestamp + 1 - clock if versions else 0
@@ -173,7 +173,7 @@ def _await_next_second(engine: Engine, versions: tuple[Version, ...], wait: bool
             f"and the engine's clock says {iso_time(clock)}",
             remedy="Set the clocks right (chrony, ntpd), or remove that version with state: absent",
         )
-    if ahead > 0 and wait:
+    if ahead > 0:
         time.sleep(ahead)
     return clock + max(ahead, 0)
 
@@ -187,7 +187,7 @@ def _taken(
 
 
 def _check_order(plan: Plan, versions: tuple[Version, ...]) -> None:
-    if plan.publish and versions and plan.publish.timestamp < versions[0].timestamp:
+    if plan.publish and versions and plan.publish.timestamp <= versions[0].timestamp:
         raise HakuError(
             f"The engine's clock went backwards while {plan.publish.environment} was packaged",
             cause=f"the image is from {plan.publish.timestamp}, the newest version from {versions[0].timestamp}",
@@ -209,15 +209,12 @@ def _publish(
     engine: Engine, catalogue: Catalogue, taken: Snapshot, name: TarballName, reference: str
 ) -> tuple[Version, str]:
     """Write and publish the tarball; returns it and where its layers came from."""
-    with (
-        catalogue.saying(f"Cannot write {catalogue.path / str(name)}"),
-        catalogue.partial(name) as spool,
-        saved_image(engine, taken.reference, spool) as image,
-        catalogue.partial(name) as file,
-    ):
+    what = f"Cannot write {catalogue.path / str(name)}"
+    with catalogue.saying(what), catalogue.partial(name) as spool, saved_image(engine, taken.reference, spool) as image:
         config = portable_config(image.config, taken.identity.configuration)
-        write_tarball(file, config, taken.identity.diff_ids, image, reference)
-        return catalogue.publish(file, name), SavedImage.name
+        with catalogue.partial(name) as file:
+            write_tarball(file, config, taken.identity.diff_ids, image, reference)
+            return catalogue.publish(file, name), image.name
 
 
 def _outcome(

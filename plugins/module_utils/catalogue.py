@@ -74,7 +74,20 @@ class Catalogue:
     def described(self, environment: str | None = None) -> dict[str, dict[str, Any]]:
         """The environments, or the one that is asked for, as HakuRiver's `list-tars` describes them."""
         found = self.environments()
-        return {name: _description(versions) for name, versions in found.items() if environment in (None, name)}
+        descriptions = {
+            name: [_description(version, size) for version in versions if (size := _size_bytes(version)) is not None]
+            for name, versions in found.items()
+            if environment in (None, name)
+        }
+        return {
+            name: {
+                "latest_timestamp": versions[0]["timestamp"],
+                "latest_tarball": versions[0]["tarball"],
+                "all_versions": versions,
+            }
+            for name, versions in descriptions.items()
+            if versions
+        }
 
     def check_writable(self) -> None:
         """Raise `CatalogueError` unless files can be made in the directory."""
@@ -167,17 +180,18 @@ class Catalogue:
             os.close(descriptor)
 
 
-def _description(versions: tuple[Version, ...]) -> dict[str, Any]:
+def _description(version: Version, size_bytes: int) -> dict[str, Any]:
     return {
-        "latest_timestamp": versions[0].timestamp,
-        "latest_tarball": str(versions[0].path),
-        "all_versions": [
-            {
-                "timestamp": version.timestamp,
-                "tarball": str(version.path),
-                "size": version.size_bytes,
-                "created": iso_time(version.timestamp),
-            }
-            for version in versions
-        ],
+        "timestamp": version.timestamp,
+        "tarball": str(version.path),
+        "size": size_bytes,
+        "created": iso_time(version.timestamp),
     }
+
+
+def _size_bytes(version: Version) -> int | None:
+    """The tarball's size; None if it was pruned since it was listed."""
+    try:
+        return version.size_bytes
+    except FileNotFoundError:
+        return None

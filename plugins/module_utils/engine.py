@@ -1,0 +1,185 @@
+# Copyright (c) haku.river contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The engine behind one small class: the Docker SDK's low-level client, with typed answers and one kind of error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from ansible_collections.haku.river.plugins.module_utils.errors import EngineError
+from ansible_collections.haku.river.plugins.module_utils.image import Image
+
+try:
+    from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+    from requests.exceptions import RequestException
+except ImportError:
+    # `connect` says so before anyone gets here; the names are needed for `except`.
+    APIError = DockerException = ImageNotFound = NotFound = RequestException = OSError  # type: ignore[misc,assignment]
+
+_CHUNK_BYTES = 1 << 20
+# Commit, save and load are silent for as long as the disk needs; an engine that died closes the connection.
+_LONG_CALL_SECONDS = 6 * 3600
+
+
+class Engine:
+    """What answers the Docker API at `url`; `reopen` connects to it once more, for a process of its own."""
+
+    def __init__(self, client: Any, url: str, reopen: Callable[[], Engine], warnings: tuple[str, ...] = ()) -> None:
+        # A `docker.APIClient`; untyped, because the stubs describe one SDK and this serves 5.0 to 7.x.
+        self.client = client
+        self.url = url
+        self.reopen = reopen
+        self.warnings = warnings
+
+    # The engine itself
+
+    def info(self) -> dict[str, Any]:
+        """The engine's own description, as `docker info` has it."""
+        with self.saying("Cannot ask the engine about itself"):
+            info: dict[str, Any] = self.client.info()
+            return info
+
+    # Images
+
+    def find_image(self, reference: str) -> Image | None:
+        """Return the image that a tag or ID names, or None."""
+        with self.saying(f"Cannot inspect image {reference}"):
+            try:
+                return Image.from_inspect(self.client.inspect_image(reference))
+            except ImageNotFound:
+                return None
+
+    def tags_of(self, repository: str) -> tuple[str, ...]:
+        """All references `<repository>:<tag>` that the engine has."""
+        with self.saying(f"Cannot list the images of {repository}"):
+            found = self.client.images(name=repository)
+        return tuple(
+            tag for image in found for tag in image.get("RepoTags") or () if tag.rpartition(":")[0] == repository
+        )
+
+    def tag(self, image_id: str, reference: str) -> None:
+        """Point `reference` at the image, wherever it pointed before."""
+        repository, _colon, tag = reference.rpartition(":")
+        with self.saying(f"Cannot tag image {image_id} as {reference}"):
+            self.client.tag(image_id, repository, tag, force=True)
+
+    def remove_image(self, reference: str) -> None:
+        """Remove a tag, and the image with its last one; images below it stay. It may be gone already."""
+        with self.saying(f"Cannot remove image {reference}", remedy="Remove the containers that still use it first"):
+            try:
+                self.client.remove_image(reference, noprune=True)
+            except ImageNotFound:
+                return
+
+    def save(self, reference: str) -> Iterator[bytes]:
+        """Stream the tarball that `docker save` writes."""
+        with self.saying(f"Cannot save image {reference}", remedy="Check the disk of the engine"), self._patient():
+            yield from self.client.get_image(reference, chunk_size=_CHUNK_BYTES)
+
+    def load(self, tarball: Iterable[bytes], what: str) -> None:
+        """Stream a tarball to the engine, as `docker load` does; `what` names it in errors."""
+        remedy = "Check the engine's disk and its log (journalctl -u docker), then try again"
+        with self.saying(f"The engine cannot load {what}", remedy=remedy), self._patient():
+            for message in _progress(self.client.load_image(_not_empty(tarball), quiet=True)):
+                if "error" in message:
+                    raise EngineError(
+                        f"The engine cannot load {what}", where=self.url, cause=message["error"], remedy=remedy
+                    )
+
+    # Containers
+
+    def find_container(self, name: str) -> dict[str, Any] | None:
+        """Return what `docker inspect` says of the container, or None."""
+        with self.saying(f"Cannot inspect container {name}"):
+            try:
+                found: dict[str, Any] = self.client.inspect_container(name)
+            except NotFound:
+                return None
+        return found
+
+    def containers(self, labels: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+        """All containers, stopped ones too, that carry the labels; as `docker ps --all` lists them."""
+        wanted = [f"{label}={value}" for label, value in (labels or {}).items()]
+        with self.saying("Cannot list the containers"):
+            found: list[dict[str, Any]] = self.client.containers(all=True, filters={"label": wanted} if wanted else {})
+        return found
+
+    def start(self, container: str) -> None:
+        """Start a container; a running one stays as it is."""
+        with self.saying(f"Cannot start container {container}", remedy=f"See: docker logs {container}"):
+            self.client.start(container)
+
+    def stop(self, container: str, timeout_seconds: int) -> None:
+        """Stop a container, by SIGKILL when `timeout_seconds` have passed."""
+        with self.saying(f"Cannot stop container {container}"), self._patient():
+            self.client.stop(container, timeout=timeout_seconds)
+
+    def commit(self, container: str, reference: str, pause: bool) -> None:
+        """Commit a container as image `reference`; `pause` holds a running one still meanwhile."""
+        repository, _colon, tag = reference.rpartition(":")
+        remedy = "Check the disk of the engine"
+        with self.saying(f"Cannot commit container {container}", remedy=remedy), self._patient():
+            # `commit` of the SDKs before 7 has no `pause`, and the engine pauses unless told otherwise.
+            address = self.client._url("/commit")
+            query = {"container": container, "repo": repository, "tag": tag, "pause": "1" if pause else "0"}
+            self.client._raise_for_status(self.client._post_json(address, data={}, params=query))
+
+    # Speech
+
+    @contextmanager
+    def saying(self, what: str, remedy: str = "") -> Iterator[None]:
+        """Turn every failure of the SDK inside into an `EngineError` with the engine's own words."""
+        try:
+            yield
+        except (DockerException, RequestException, OSError) as error:
+            raise EngineError(what, where=self.url, cause=own_words(error), remedy=remedy) from error
+
+    @contextmanager
+    def _patient(self) -> Iterator[None]:
+        usual = self.client.timeout
+        self.client.timeout = _LONG_CALL_SECONDS
+        try:
+            yield
+        finally:
+            self.client.timeout = usual
+
+
+def own_words(error: BaseException) -> str:
+    """What the engine or the kernel said, without the wrapping that the SDK and its HTTP library put around it."""
+    if isinstance(error, APIError) and getattr(error, "explanation", None):
+        explanation = error.explanation
+        return explanation.decode() if isinstance(explanation, bytes) else str(explanation)
+    innermost = error
+    while True:
+        inner = [argument for argument in innermost.args if isinstance(argument, BaseException)]
+        inner += [cause for cause in (getattr(innermost, "reason", None),) if isinstance(cause, BaseException)]
+        if not inner and isinstance(innermost, DockerException) and innermost.__context__ is not None:
+            inner = [innermost.__context__]
+        if not inner:
+            break
+        innermost = inner[0]
+    if isinstance(innermost, OSError) and innermost.strerror:
+        return innermost.strerror
+    return str(innermost) or type(innermost).__name__
+
+
+def _progress(messages: Iterable[Any]) -> Iterator[dict[str, Any]]:
+    """The JSON messages of an answer; SDKs before 7 hand over some of them unparsed."""
+    for message in messages:
+        yield from [message] if isinstance(message, dict) else _lines(message)
+
+
+def _lines(text: bytes | str) -> Iterator[dict[str, Any]]:
+    for line in text.splitlines():
+        if line.strip():
+            yield json.loads(line)
+
+
+def _not_empty(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """In HTTP's chunked coding an empty chunk ends the body."""
+    return (chunk for chunk in chunks if chunk)

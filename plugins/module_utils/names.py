@@ -1,0 +1,79 @@
+# Copyright (c) haku.river contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Names that go onto disks, into engines and back: environments, tarballs, image references, labels."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
+
+LABEL_PREFIX = "haku.river."
+LABEL_MANAGED = LABEL_PREFIX + "managed"
+LABEL_ENVIRONMENT = LABEL_PREFIX + "env"
+
+# A path component of a repository name:
+# https://github.com/distribution/reference/blob/main/regexp.go
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_ENVIRONMENT = re.compile(_COMPONENT)
+_PREFIX = re.compile(rf"(?:[A-Za-z0-9.-]+(?::[0-9]+)?/)?{_COMPONENT}(?:/{_COMPONENT})*")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_TARBALL = re.compile(rf"(?P<environment>{_COMPONENT})-(?P<timestamp>0|[1-9][0-9]{{0,11}})\.tar")
+# A file name ends at 255 bytes, and a partial tarball adds a timestamp and a unique part to the name.
+_ENVIRONMENT_MAX = 200
+
+RULE = (
+    "a name is made of lower-case letters and digits, parted by single dots, one or two underscores, or hyphens, "
+    f"and has at most {_ENVIRONMENT_MAX} characters"
+)
+
+IMAGE_OPTIONS: dict[str, dict[str, Any]] = {
+    "image_prefix": {"type": "str", "default": "hakuriver"},
+    "image_tag": {"type": "str", "default": "base"},
+}
+"""The argument specification of the doc fragment `haku.river.catalogue.image`."""
+
+
+class TarballName(NamedTuple):
+    """What the file name of a tarball says."""
+
+    environment: str
+    timestamp: int
+
+    def __str__(self) -> str:
+        return f"{self.environment}-{self.timestamp}.tar"
+
+
+def check_environment_name(name: str) -> str:
+    """Return `name` if it can be an environment's, else raise `HakuError` with the rule."""
+    if len(name) <= _ENVIRONMENT_MAX and _ENVIRONMENT.fullmatch(name):
+        return name
+    raise HakuError(f"{name!r} cannot be the name of an environment: {RULE}", remedy="Choose another name")
+
+
+def parse_tarball_name(file_name: str) -> TarballName | None:
+    """Read `<env>-<timestamp>.tar`; None if the file is named otherwise."""
+    match = _TARBALL.fullmatch(file_name)
+    return TarballName(match["environment"], int(match["timestamp"])) if match else None
+
+
+def image_reference(prefix: str, environment: str, tag: str) -> str:
+    """`<prefix>/<env>:<tag>`, or `HakuError` if the engine could not take it."""
+    if not _PREFIX.fullmatch(prefix):
+        raise HakuError(f"image_prefix {prefix!r} cannot begin an image's name", remedy="Use for example 'hakuriver'")
+    if not _TAG.fullmatch(tag):
+        raise HakuError(f"image_tag {tag!r} cannot be a tag", remedy="Use letters, digits, '_', '.' and '-'")
+    return f"{prefix}/{check_environment_name(environment)}:{tag}"
+
+
+def canonical_reference(reference: str) -> str:
+    """Write a reference out in full (`docker.io/library/…`), as the containerd image store names it."""
+    first, slash, rest = reference.partition("/")
+    if not slash:
+        return f"docker.io/library/{reference}"
+    if first == "localhost" or "." in first or ":" in first:
+        return f"{first}/{rest}"
+    return f"docker.io/{reference}"

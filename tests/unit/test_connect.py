@@ -69,6 +69,8 @@ def test_the_error_names_the_engine_and_the_remedy(tmp_path: Path) -> None:
     assert "systemctl start docker" in str(failed.value)
 
 
+# The SDK's constructor leaves its socket to the garbage collector when the engine does not answer.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_engine_that_falls_silent_is_given_up(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "s"))
@@ -77,6 +79,7 @@ def test_an_engine_that_falls_silent_is_given_up(tmp_path: Path) -> None:
             connect(EngineSettings(docker_host=f"unix://{tmp_path}/s", timeout=1))
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_what_answers_but_is_no_engine_is_not_taken_for_one(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "s"))

@@ -7,17 +7,15 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import tarfile
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.integration.ansible_run import CHECKOUT, converge, fail, succeed
+from tests.integration.ansible_run import converge, fail, succeed
+from tests.integration.direct import start_directly
 from tests.integration.environment import Environment
 from tests.lab.host import run
 
@@ -203,18 +201,6 @@ def test_a_damaged_newest_version_is_replaced_with_a_warning(one_environment: En
     result = succeed("haku_tar", **one_environment.options)
     assert result["published"]
     assert "it is no tar archive" in result["warnings"][0]
-
-
-def start_directly(module: str, environment: Environment) -> subprocess.Popen[bytes]:
-    """Run a module in a process of its own, so that it can be killed."""
-    arguments = json.dumps({"ANSIBLE_MODULE_ARGS": {**environment.options, "lock_timeout": 60}})
-    program = f"from ansible_collections.haku.river.plugins.modules.{module} import main; main()"
-    return subprocess.Popen(
-        [sys.executable, "-c", program, arguments],
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT / ".checkout")},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
 
 
 def until(condition: object, seconds: float = 20) -> None:

@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.integration.environment import Environment
 from tests.lab import (
     engines as lab_engines,
     images,
@@ -97,3 +99,31 @@ def local_packages(machines: dict[str, Machine]) -> Packages:
     """Give a package repository on the machines' shared directory, for apt and for pip."""
     folder = "packages"
     return lab_packages.publish(lab_machines.MACHINES.shared / folder, lab_machines.SHARED / folder)
+
+
+@pytest.fixture
+def environment(engine: Engine, busybox: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Environment]:
+    """Give an environment with a running container; the test runs once on each of the four engines."""
+    yield from _environment(engine, busybox, request, tmp_path)
+
+
+@pytest.fixture
+def one_environment(
+    engines: dict[str, Engine], request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[Environment]:
+    """Give an environment on one engine, for promises that no engine has a part in."""
+    engine = engines["d28"]
+    yield from _environment(engine, images.provide(images.BUSYBOX, engine), request, tmp_path)
+
+
+def _environment(
+    engine: Engine, base_image: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[Environment]:
+    (tmp_path / "shared/hakuriver-containers").mkdir(parents=True)
+    name = f"env-{zlib.crc32(request.node.name.encode()):08x}"
+    environment = Environment(engine, name, tmp_path / "shared")
+    environment.create(base_image)
+    yield environment
+    engine.docker("rm", "--force", "--volumes", name)
+    for reference in engine.docker("image", "ls", "--quiet", f"hakuriver/{name}").split():
+        engine.docker("image", "rm", "--force", reference)

@@ -1,6 +1,7 @@
-# Copyright: Contributors to the haku.river project
+# Copyright (c) haku.river contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+
 """The lab as pytest fixtures; each starts what it needs on first use, so a test starts no more than its own part."""
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-# Copyright: Contributors to the haku.river project
+# Copyright (c) haku.river contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+
 """The lab at the command line: `python -m tests.lab up|down|purge|status`."""
 
 from __future__ import annotations

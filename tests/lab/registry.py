@@ -1,6 +1,7 @@
-# Copyright: Contributors to the haku.river project
+# Copyright (c) haku.river contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+
 """A registry to pull from, on the loopback address, where engines need no TLS."""
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def _configure(registry: Registry) -> None:
 
 
 def _configured() -> Registry:
-    host, _, port = json.loads(_CONFIGURATION.read_text())["http"]["addr"].rpartition(":")
+    host, port = json.loads(_CONFIGURATION.read_text())["http"]["addr"].split(":")
     return Registry(host, int(port))
 
 

@@ -1,6 +1,7 @@
-# Copyright: Contributors to the haku.river project
+# Copyright (c) haku.river contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+
 """Who uses the lab: several test sessions may share it, the first finds it clean, the last takes it down."""
 
 from __future__ import annotations

@@ -170,7 +170,8 @@ def _open(place: Candidate, settings: EngineSettings) -> Engine:
         tls=_tls(place, settings.tls_hostname) or False,
     )
     client.ping()
-    return Engine(client, place.url, warnings=(place.warning,) if place.warning else ())
+    warnings = (place.warning,) if place.warning else ()
+    return Engine(client, place.url, reopen=lambda: _open(place, settings), warnings=warnings)
 
 
 def _tls(place: Candidate, hostname: str | None) -> TLSConfig | None:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,12 +27,13 @@ _LONG_CALL_SECONDS = 6 * 3600
 
 
 class Engine:
-    """What answers the Docker API at `url`."""
+    """What answers the Docker API at `url`; `reopen` connects to it once more, for a process of its own."""
 
-    def __init__(self, client: Any, url: str, warnings: tuple[str, ...] = ()) -> None:
+    def __init__(self, client: Any, url: str, reopen: Callable[[], Engine], warnings: tuple[str, ...] = ()) -> None:
         # A `docker.APIClient`; untyped, because the stubs describe one SDK and this serves 5.0 to 7.x.
         self.client = client
         self.url = url
+        self.reopen = reopen
         self.warnings = warnings
 
     # The engine itself
@@ -118,23 +119,15 @@ class Engine:
         with self.saying(f"Cannot stop container {container}"), self._patient():
             self.client.stop(container, timeout=timeout_seconds)
 
-    def commit(self, container: str, reference: str, changes: list[str], pause: bool) -> str:
-        """Commit a container as image `reference` and return the image's ID. `changes` are Dockerfile instructions."""
+    def commit(self, container: str, reference: str, pause: bool) -> None:
+        """Commit a container as image `reference`; `pause` holds a running one still meanwhile."""
         repository, _colon, tag = reference.rpartition(":")
         remedy = "Check the disk of the engine"
         with self.saying(f"Cannot commit container {container}", remedy=remedy), self._patient():
             # `commit` of the SDKs before 7 has no `pause`, and the engine pauses unless told otherwise.
             address = self.client._url("/commit")
-            query = {
-                "container": container,
-                "repo": repository,
-                "tag": tag,
-                "changes": "\n".join(changes),
-                "pause": "1" if pause else "0",
-            }
-            answer = self.client._result(self.client._post_json(address, data={}, params=query), json=True)
-            image_id: str = answer["Id"]
-            return image_id
+            query = {"container": container, "repo": repository, "tag": tag, "pause": "1" if pause else "0"}
+            self.client._raise_for_status(self.client._post_json(address, data={}, params=query))
 
     # Speech
 

@@ -14,11 +14,11 @@ class HakuError(Exception):
     words of whoever refused (the engine, the kernel). `remedy` says what to do next.
     """
 
-    def __init__(self, what: str, *, where: str = "", cause: str = "", remedy: str = "") -> None:
+    def __init__(self, what: str, *, where: str = "", cause: str | None = "", remedy: str = "") -> None:
         super().__init__(what)
         self.what = what
         self.where = where
-        self.cause = cause
+        self.cause = cause or ""
         self.remedy = remedy
 
     def __str__(self) -> str:

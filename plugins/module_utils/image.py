@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ansible_collections.haku.river.plugins.module_utils.names import LABEL_PREFIX
 from ansible_collections.haku.river.plugins.module_utils.timestamps import unix_timestamp
 
 # The fields that decide how a container of the image runs. Engines add others, such as the host name of the
@@ -35,6 +36,18 @@ def run_configuration(config: Mapping[str, Any] | None) -> dict[str, Any]:
     """Cut a `config` section down to what an image means: run fields that are not empty."""
     config = config or {}
     return {field: config[field] for field in _RUN_FIELDS if config.get(field)}
+
+
+def portable_configuration(committed: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+    """The run configuration that a packaged image has, made from those of the commit and of the container's image.
+
+    A commit also takes along what only its container meant: the command that kept it running, which gives way to the
+    image's own, and this collection's labels, which would make every container of that image a managed one.
+    """
+    portable = {**committed, "Entrypoint": base.get("Entrypoint"), "Cmd": base.get("Cmd")}
+    labels = committed.get("Labels", {}).items()
+    portable["Labels"] = {label: value for label, value in labels if not label.startswith(LABEL_PREFIX)}
+    return run_configuration(portable)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,340 @@
+# Copyright (c) haku.river contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Reading an image tarball by its index: where each layer stands, without reading the layers.
+
+Reads what `docker save` ever wrote (the legacy layout up to Docker 24, the OCI layout since 25, compressed or not) and
+OCI image archives of other tools. Nothing is ever unpacked, so names in a tarball lead nowhere.
+
+Formats: https://github.com/moby/docker-image-spec and https://github.com/opencontainers/image-spec/blob/main/image-layout.md
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import posixpath
+import re
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.haku.river.plugins.module_utils.compression import Compression, decompress, recognise
+from ansible_collections.haku.river.plugins.module_utils.errors import ArchiveError
+from ansible_collections.haku.river.plugins.module_utils.image import Identity, run_configuration
+from ansible_collections.haku.river.plugins.module_utils.timestamps import unix_timestamp
+
+_CHUNK_BYTES = 1 << 20
+# Bounds for hostile tarballs. An image of 127 layers has some 400 entries, and its configuration some 100 KiB.
+_MAX_ENTRIES = 20_000
+_MAX_HEADER_BYTES = 1 << 20
+_MAX_DOCUMENT_BYTES = 16 << 20
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+# Names that bear their content's digest, as Docker, OCI layouts, Skopeo and go-containerregistry write them.
+_BLOB = re.compile(r"(?:blobs/sha256/|sha256:)?(?P<hex>[0-9a-f]{64})(?:\.json|\.tar\.gz)?")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer as it stands in a tarball: `size_bytes` bytes from `offset` on.
+
+    `diff_id` is the digest of the uncompressed layer, `digest` that of the bytes as they stand there: the same, unless
+    the layer is compressed.
+    """
+
+    diff_id: str
+    digest: str
+    offset: int
+    size_bytes: int
+    compression: Compression
+
+
+@dataclass(frozen=True)
+class ArchivedImage:
+    """The index of a tarball. Layers are in order, from the base up; `config` is the document as its digest has it."""
+
+    config: bytes
+    layers: tuple[Layer, ...]
+    identity: Identity
+    timestamp: int | None
+
+
+class CountingFile(io.FileIO):
+    """An unbuffered file that counts the bytes read: read-ahead would fetch over the network what nobody asked for."""
+
+    bytes_read = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read up to `size` bytes."""
+        data = super().read(-1 if size is None else size)
+        self.bytes_read += len(data)
+        return data
+
+
+class Archive:
+    """An open tarball with one image. `name` is what errors call it."""
+
+    def __init__(self, file: CountingFile, name: str) -> None:
+        self._file = file
+        self.name = name
+        self.size_bytes = file.seek(0, 2)
+        with self._reading():
+            self.image = _read_image(_Entries(file, name, self.size_bytes))
+
+    @property
+    def bytes_read(self) -> int:
+        """How much of the tarball has been read so far."""
+        return self._file.bytes_read
+
+    def stored(self, layer: Layer) -> Iterator[bytes]:
+        """The layer's bytes as they stand, in chunks; `ArchiveError` at the end if their digest is not the layer's."""
+        digest = hashlib.sha256()
+        for chunk in self._chunks(layer):
+            digest.update(chunk)
+            yield chunk
+        self._compare(layer, digest.hexdigest(), layer.digest)
+
+    def uncompressed(self, layer: Layer) -> Iterator[bytes]:
+        """The layer's tar stream, in chunks; `ArchiveError` at the end if its digest is not the diff ID."""
+        digest = hashlib.sha256()
+        with self._reading():
+            for chunk in decompress(self._chunks(layer), layer.compression):
+                digest.update(chunk)
+                yield chunk
+        self._compare(layer, digest.hexdigest(), layer.diff_id)
+
+    def _chunks(self, layer: Layer) -> Iterator[bytes]:
+        with self._reading():
+            left = layer.size_bytes
+            self._file.seek(layer.offset)
+            while left:
+                chunk = self._file.read(min(left, _CHUNK_BYTES))
+                if not chunk:
+                    raise _damaged(self.name, "it is cut short")
+                left -= len(chunk)
+                yield chunk
+
+    def _compare(self, layer: Layer, found: str, expected: str) -> None:
+        if f"sha256:{found}" != expected:
+            raise _damaged(self.name, f"its layer {layer.diff_id} is corrupted: the bytes have digest sha256:{found}")
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ArchiveError(
+                f"Cannot read {self.name}",
+                where=self.name,
+                cause=error.strerror or str(error),
+                remedy="Check the mount of the shared directory, then try again",
+            ) from error
+
+
+@contextmanager
+def open_archive(path: Path) -> Iterator[Archive]:
+    """Open a tarball and read its index; `FileNotFoundError` if it is not there, `ArchiveError` if it is damaged."""
+    with CountingFile(path) as file:
+        yield Archive(file, str(path))
+
+
+class _BoundedTarInfo(tarfile.TarInfo):
+    """Refuses extended headers that are read into memory whole and have no honest reason to be large."""
+
+    _EXTENDED = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE)
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in (*self._EXTENDED, tarfile.SOLARIS_XHDTYPE) and self.size > _MAX_HEADER_BYTES:
+            raise tarfile.ReadError(f"an extended header of {self.size} bytes")
+        member: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]  # tarfile's hook for subclasses
+        return member
+
+
+class _Entries:
+    """The tarball's regular files by name; links, which legacy tarballs use for layers that repeat, are followed."""
+
+    def __init__(self, file: CountingFile, name: str, size_bytes: int) -> None:
+        self._file = file
+        self.name = name
+        self._entries: dict[str, tarfile.TarInfo] = {}
+        try:
+            end = self._scan()
+        except (tarfile.TarError, UnicodeError, ValueError, OverflowError) as error:
+            cause = "it is cut short or corrupted" if self._entries else "it is no tar archive"
+            raise _damaged(name, f"{cause} ({error})") from error
+        self._check_end(end, size_bytes)
+
+    def __contains__(self, path: str) -> bool:
+        return path in self._entries
+
+    def find(self, path: str) -> tarfile.TarInfo:
+        """The regular file that `path` names; `ArchiveError` if there is none."""
+        for _link in range(8):
+            entry = self._entries.get(posixpath.normpath(path))
+            if entry is None:
+                raise _damaged(self.name, f"{path!r} is missing from it")
+            if entry.isreg() and not entry.issparse():
+                return entry
+            if not (entry.issym() or entry.islnk()):
+                break
+            path = posixpath.join(posixpath.dirname(path), entry.linkname) if entry.issym() else entry.linkname
+        raise _damaged(self.name, f"{path!r} in it is not a file")
+
+    def read(self, path: str) -> bytes:
+        """A small document, checked against the digest in its name, if that has one."""
+        entry = self.find(path)
+        if entry.size > _MAX_DOCUMENT_BYTES:
+            raise _damaged(self.name, f"{path!r} in it has {entry.size} bytes")
+        document = self.read_at(entry.offset_data, entry.size)
+        named = _BLOB.fullmatch(path)
+        if named and hashlib.sha256(document).hexdigest() != named["hex"]:
+            raise _damaged(self.name, f"{path!r} in it is corrupted")
+        return document
+
+    def read_at(self, offset: int, size_bytes: int) -> bytes:
+        """Some bytes of the tarball."""
+        self._file.seek(offset)
+        parts = []
+        while size_bytes:
+            part = self._file.read(size_bytes)
+            if not part:
+                raise _damaged(self.name, "it is cut short")
+            parts.append(part)
+            size_bytes -= len(part)
+        return b"".join(parts)
+
+    def _scan(self) -> int:
+        """Read all headers and return the offset behind the last entry."""
+        self._file.seek(0)
+        with tarfile.open(fileobj=self._file, mode="r:", tarinfo=_BoundedTarInfo, encoding="utf-8") as tar:
+            for count, entry in enumerate(tar):
+                if count >= _MAX_ENTRIES:
+                    raise tarfile.ReadError(f"more than {_MAX_ENTRIES} entries")
+                path = posixpath.normpath(entry.name)
+                if path in self._entries and not entry.isdir():
+                    raise tarfile.ReadError(f"{path!r} stands in it twice")
+                self._entries[path] = entry
+            end: int = tar.offset
+            return end
+
+    def _check_end(self, end: int, size_bytes: int) -> None:
+        """A whole tarball ends with two blocks of zeros where the last entry ends; tarfile does not insist."""
+        if end > size_bytes:
+            raise _damaged(self.name, "it is cut short")
+        mark = self.read_at(end, min(size_bytes - end, 2 * tarfile.BLOCKSIZE))
+        if any(mark):
+            raise _damaged(self.name, f"the header at offset {end} is corrupted")
+        if len(mark) < tarfile.BLOCKSIZE:
+            raise _damaged(self.name, "it is cut short")
+
+
+def _read_image(entries: _Entries) -> ArchivedImage:
+    """Find the image by `manifest.json`, as `docker load` does, or by `index.json` where only that is there."""
+    described = _described_by_index(entries) if "index.json" in entries else None
+    if "manifest.json" in entries:
+        config_path, layer_paths = _described_by_docker_manifest(entries)
+        if described is not None and described != (config_path, layer_paths):
+            raise _damaged(entries.name, "its manifest.json and index.json name different images")
+    elif described is not None:
+        config_path, layer_paths = described
+    else:
+        raise _damaged(entries.name, "it has neither manifest.json nor index.json, so it is no image")
+    config = entries.read(config_path)
+    document = _mapping(entries, _parse(entries, config, config_path), config_path)
+    diff_ids = _mapping(entries, document.get("rootfs"), config_path).get("diff_ids")
+    if not isinstance(diff_ids, list) or not all(isinstance(i, str) and _DIGEST.fullmatch(i) for i in diff_ids):
+        raise _damaged(entries.name, "its configuration has no valid list of layers (diff_ids)")
+    if len(diff_ids) != len(layer_paths):
+        raise _damaged(entries.name, f"it has {len(layer_paths)} layers, and its configuration {len(diff_ids)}")
+    run = document.get("config")
+    return ArchivedImage(
+        config=config,
+        layers=tuple(_layer(entries, diff_id, path) for diff_id, path in zip(diff_ids, layer_paths)),
+        identity=Identity(tuple(diff_ids), run_configuration(run if isinstance(run, Mapping) else None)),
+        timestamp=unix_timestamp(created) if isinstance(created := document.get("created"), str) else None,
+    )
+
+
+def _layer(entries: _Entries, diff_id: str, path: str) -> Layer:
+    entry = entries.find(path)
+    compression = recognise(entries.read_at(entry.offset_data, min(entry.size, 4)))
+    if compression is Compression.NONE:
+        return Layer(diff_id, diff_id, entry.offset_data, entry.size, compression)
+    named = _BLOB.fullmatch(path)
+    if named is None:
+        raise _damaged(entries.name, f"its compressed layer {path!r} has no digest in its name to prove it by")
+    return Layer(diff_id, f"sha256:{named['hex']}", entry.offset_data, entry.size, compression)
+
+
+def _described_by_docker_manifest(entries: _Entries) -> tuple[str, list[str]]:
+    images = _parse(entries, entries.read("manifest.json"), "manifest.json")
+    if not isinstance(images, list) or len(images) != 1:
+        raise _damaged(entries.name, "its manifest.json does not name exactly one image")
+    image = _mapping(entries, images[0], "manifest.json")
+    config, layers = image.get("Config"), image.get("Layers")
+    if not isinstance(config, str) or not isinstance(layers, list) or not all(isinstance(i, str) for i in layers):
+        raise _damaged(entries.name, "its manifest.json does not name a configuration and layers")
+    return config, layers
+
+
+def _described_by_index(entries: _Entries) -> tuple[str, list[str]]:
+    """Follow `index.json` to the image's manifest, through nested indexes and past attestations."""
+    path = "index.json"
+    for _level in range(4):
+        document = _mapping(entries, _parse(entries, entries.read(path), path), path)
+        if "config" in document:
+            layers = document.get("layers")
+            if not isinstance(layers, list):
+                break
+            return _blob_path(entries, document["config"]), [_blob_path(entries, layer) for layer in layers]
+        path = _only_image(entries, document.get("manifests"), path)
+    raise _damaged(entries.name, f"its {path} leads to no image")
+
+
+def _only_image(entries: _Entries, manifests: Any, path: str) -> str:
+    """The one manifest whose blob is there and is for a platform; two tags of one image name it twice."""
+    candidates = set()
+    for descriptor in manifests if isinstance(manifests, list) else ():
+        platform = descriptor.get("platform") if isinstance(descriptor, Mapping) else None
+        unknown = isinstance(platform, Mapping) and platform.get("os") == "unknown"
+        blob = _blob_path(entries, descriptor)
+        if blob in entries and not unknown:
+            candidates.add(blob)
+    if len(candidates) != 1:
+        raise _damaged(entries.name, f"its {path} names {len(candidates)} images, not one")
+    return candidates.pop()
+
+
+def _blob_path(entries: _Entries, descriptor: Any) -> str:
+    digest = descriptor.get("digest") if isinstance(descriptor, Mapping) else None
+    if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+        raise _damaged(entries.name, f"it names a blob without a SHA-256 digest ({digest!r})")
+    return f"blobs/sha256/{digest[len('sha256:') :]}"
+
+
+def _parse(entries: _Entries, document: bytes, path: str) -> Any:
+    try:
+        return json.loads(document)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(entries.name, f"{path!r} in it is not JSON ({error})") from error
+
+
+def _mapping(entries: _Entries, value: Any, path: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise _damaged(entries.name, f"{path!r} in it is not what an image has there")
+    return value
+
+
+def _damaged(name: str, cause: str) -> ArchiveError:
+    remedy = "Remove it and package the environment again, or pin an older version"
+    return ArchiveError(f"Tarball {name} is damaged", where=name, cause=cause, remedy=remedy)
+
+
+def total_bytes(layers: Iterable[Layer]) -> int:
+    """What reading these layers costs."""
+    return sum(layer.size_bytes for layer in layers)

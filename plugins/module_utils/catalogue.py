@@ -1,0 +1,161 @@
+# Copyright (c) haku.river contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The shared directory as a catalogue of versions: listing, publishing and removing tarballs."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ansible_collections.haku.river.plugins.module_utils.errors import CatalogueError, HakuError
+from ansible_collections.haku.river.plugins.module_utils.lock import exclusive
+from ansible_collections.haku.river.plugins.module_utils.names import TarballName, parse_tarball_name
+
+CATALOGUE_OPTIONS: dict[str, dict[str, Any]] = {
+    "shared_dir": {"type": "path", "required": True},
+    "container_dir": {"type": "str", "default": "hakuriver-containers"},
+}
+"""The argument specification of the doc fragment `haku.river.catalogue`."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """A published tarball of an environment; its timestamp, in Unix seconds, is the version."""
+
+    environment: str
+    timestamp: int
+    path: Path
+
+    @property
+    def size_bytes(self) -> int:
+        """The tarball's size on disk; raises `OSError` when it has been pruned meanwhile."""
+        return self.path.stat().st_size
+
+
+class Catalogue:
+    """The tarballs in `<shared_dir>/<container_dir>`."""
+
+    def __init__(self, shared_dir: str, container_dir: str) -> None:
+        relative = Path(container_dir)
+        if relative.is_absolute() or ".." in relative.parts:
+            remedy = "Name a directory below shared_dir"
+            raise HakuError(f"container_dir {container_dir!r} leads out of shared_dir", remedy=remedy)
+        self.shared_dir = Path(shared_dir)
+        self.path = self.shared_dir / relative
+
+    # What there is
+
+    def environments(self) -> dict[str, tuple[Version, ...]]:
+        """Every environment that has a version, by name, each newest first. Reads names only."""
+        found: dict[str, list[Version]] = {}
+        for file_name in self._file_names():
+            name = parse_tarball_name(file_name)
+            if name:
+                version = Version(name.environment, name.timestamp, self.path / file_name)
+                found.setdefault(name.environment, []).append(version)
+        return {
+            environment: tuple(sorted(versions, key=lambda version: version.timestamp, reverse=True))
+            for environment, versions in sorted(found.items())
+        }
+
+    def versions(self, environment: str) -> tuple[Version, ...]:
+        """All versions of one environment, newest first."""
+        return self.environments().get(environment, ())
+
+    def check_writable(self) -> None:
+        """Raise `CatalogueError` unless files can be made in the directory."""
+        self._file_names()
+        if not os.access(self.path, os.W_OK | os.X_OK):
+            read_only = os.statvfs(self.path).f_flag & os.ST_RDONLY
+            raise CatalogueError(
+                f"Cannot write into {self.path}",
+                where=str(self.path),
+                cause="Read-only file system" if read_only else "Permission denied",
+                remedy="Run on the machine, and as the user, that may write there",
+            )
+
+    # Changing it
+
+    def lock(self, environment: str, timeout_seconds: float) -> AbstractContextManager[None]:
+        """Keep every other packager and pruner of this environment away, on whichever machine."""
+        return exclusive(self.path / f".{environment}.lock", timeout_seconds, f"packaging {environment}")
+
+    @contextmanager
+    def partial(self, name: TarballName) -> Iterator[BinaryIO]:
+        """A new file, open for reading and writing, that no Runner looks for.
+
+        It is gone at the end of the block, unless `publish` gave it its name.
+        """
+        path = self.path / f".{name}.{secrets.token_hex(4)}.part"
+        with self.saying(f"Cannot write {path}"):
+            file = path.open("x+b")
+        try:
+            with file:
+                yield file
+        finally:
+            with self.saying(f"Cannot remove {path}"):
+                path.unlink(missing_ok=True)
+
+    def publish(self, file: BinaryIO, name: TarballName) -> Version:
+        """Give a finished partial file its name. After this, and not before, Runners see it, whatever fails."""
+        version = Version(name.environment, name.timestamp, self.path / str(name))
+        with self.saying(f"Cannot publish {version.path}"):
+            file.flush()
+            os.fsync(file.fileno())
+            os.rename(file.name, version.path)
+            self._sync_directory()
+        return version
+
+    def remove(self, version: Version) -> None:
+        """Remove a version; it may be gone already."""
+        with self.saying(f"Cannot remove {version.path}"):
+            version.path.unlink(missing_ok=True)
+            self._sync_directory()
+
+    def remove_stale_partials(self, environment: str) -> None:
+        """Clean up after packagers that died. Only who holds the environment's lock may call this."""
+        stale = re.compile(rf"\.{re.escape(environment)}-\d+\.tar\.[0-9a-f]+\.part")
+        for file_name in filter(stale.fullmatch, self._file_names()):
+            with self.saying(f"Cannot remove {self.path / file_name}"):
+                (self.path / file_name).unlink(missing_ok=True)
+
+    @contextmanager
+    def saying(self, what: str) -> Iterator[None]:
+        """Turn the kernel's refusals inside the block into a `CatalogueError`."""
+        try:
+            yield
+        except OSError as error:
+            remedy = "Check that the shared directory is mounted and writable and has room, then try again"
+            raise CatalogueError(what, where=str(self.path), cause=error.strerror, remedy=remedy) from error
+
+    def _file_names(self) -> list[str]:
+        try:
+            with os.scandir(self.path) as entries:
+                return [entry.name for entry in entries if entry.is_file()]
+        except FileNotFoundError as error:
+            missing = self.path if self.shared_dir.is_dir() else self.shared_dir
+            raise CatalogueError(
+                f"There is no directory {missing}",
+                where=str(missing),
+                remedy=f"Mount the shared directory; if it is new, make the directory of the tarballs: mkdir -p {self.path}",
+            ) from error
+        except OSError as error:
+            remedy = "Check the mount and who may read it"
+            raise CatalogueError(
+                f"Cannot list {self.path}", where=str(self.path), cause=error.strerror, remedy=remedy
+            ) from error
+
+    def _sync_directory(self) -> None:
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,167 @@
+# Copyright (c) haku.river contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The one normal form of an image tarball, whatever engine it came from.
+
+Layers first, from the base up, then the index: the configuration, and what leads to it for readers of OCI layouts
+(`index.json`) and for every `docker load` since 20.10 (`manifest.json`). The same layers at the same place give the
+same bytes, so a new version begins with the very bytes of the one before it.
+
+Formats: https://github.com/opencontainers/image-spec/blob/main/image-layout.md, and `manifest.json` as in
+https://github.com/moby/docker-image-spec/blob/main/spec.md#combined-image-json--filesystem-changeset-format
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Protocol
+
+from ansible_collections.haku.river.plugins.module_utils.archive import Archive, Layer
+from ansible_collections.haku.river.plugins.module_utils.errors import ArchiveError
+from ansible_collections.haku.river.plugins.module_utils.names import canonical_reference
+
+_MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+_CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
+_LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
+_END = bytes(2 * tarfile.BLOCKSIZE)
+
+
+class LayerSource(Protocol):
+    """Where the layers of a committed image come from."""
+
+    name: str
+    """What the result calls it in `layers_from`."""
+
+    def uncompressed(self, diff_id: str) -> Iterator[bytes]:
+        """The layer's tar stream, in chunks; `HakuError` if it does not have that diff ID."""
+
+
+@dataclass(frozen=True)
+class _Blob:
+    digest: str
+    size_bytes: int
+    media_type: str
+
+    @property
+    def path(self) -> str:
+        return f"blobs/sha256/{self.digest[len('sha256:') :]}"
+
+    def descriptor(self, **more: Any) -> dict[str, Any]:
+        return {"mediaType": self.media_type, "digest": self.digest, "size": self.size_bytes, **more}
+
+
+def portable_config(config: bytes, run: Mapping[str, Any]) -> bytes:
+    """Rewrite an image's configuration document to hold `run` and nothing that only its engine meant."""
+    document = json.loads(config)
+    kept = ("architecture", "variant", "os", "os.version", "os.features", "author", "created", "history", "rootfs")
+    portable = {key: document[key] for key in kept if document.get(key)}
+    return _compact({**portable, "config": run})
+
+
+def write_tarball(file: BinaryIO, config: bytes, diff_ids: Sequence[str], source: LayerSource, reference: str) -> None:
+    """Write a whole tarball in the normal form to a seekable file, proving every layer by its diff ID.
+
+    `reference` is the tag that `docker load` gives the image.
+    """
+    blobs = []
+    written: dict[str, _Blob] = {}
+    for diff_id in diff_ids:
+        if diff_id not in written:
+            written[diff_id] = _write_layer(file, diff_id, source)
+        blobs.append(written[diff_id])
+    file.writelines(_index(config, blobs, reference))
+
+
+def stream_tarball(archive: Archive, layers: Sequence[Layer], reference: str) -> Iterator[bytes]:
+    """Stream an image in the normal form to an engine, with only these of its layers, each proven as it passes.
+
+    The index comes last, and `ArchiveError` breaks the stream before it: the engine never sees an image whose layers
+    are not what the index says. Compressed layers pass as they are.
+    """
+    blobs = [
+        _Blob(layer.digest, layer.size_bytes, _LAYER_TYPE + layer.compression.value) for layer in archive.image.layers
+    ]
+    sent = set()
+    for layer, blob in zip(archive.image.layers, blobs):
+        if layer in layers and blob.digest not in sent:
+            sent.add(blob.digest)
+            yield _header(blob.path, blob.size_bytes)
+            yield from archive.stored(layer)
+            yield _padding(blob.size_bytes)
+    yield from _index(archive.image.config, blobs, reference)
+
+
+def _write_layer(file: BinaryIO, diff_id: str, source: LayerSource) -> _Blob:
+    start = file.tell()
+    file.seek(tarfile.BLOCKSIZE, 1)
+    size_bytes = 0
+    digest = hashlib.sha256()
+    for chunk in source.uncompressed(diff_id):
+        digest.update(chunk)
+        size_bytes += file.write(chunk)
+    if f"sha256:{digest.hexdigest()}" != diff_id:
+        raise ArchiveError(
+            f"Layer {diff_id} cannot be had from {source.name}",
+            cause=f"what came has digest sha256:{digest.hexdigest()}",
+        )
+    file.write(_padding(size_bytes))
+    end = file.tell()
+    blob = _Blob(diff_id, size_bytes, _LAYER_TYPE)
+    file.seek(start)
+    file.write(_header(blob.path, size_bytes))
+    file.seek(end)
+    return blob
+
+
+def _index(config: bytes, layers: Sequence[_Blob], reference: str) -> Iterator[bytes]:
+    config_blob = _Blob(_sha256(config), len(config), _CONFIG_TYPE)
+    manifest = _compact(
+        {
+            "schemaVersion": 2,
+            "mediaType": _MANIFEST_TYPE,
+            "config": config_blob.descriptor(),
+            "layers": [layer.descriptor() for layer in layers],
+        }
+    )
+    manifest_blob = _Blob(_sha256(manifest), len(manifest), _MANIFEST_TYPE)
+    annotations = {
+        "io.containerd.image.name": canonical_reference(reference),
+        "org.opencontainers.image.ref.name": reference.rpartition(":")[2],
+    }
+    index = {"schemaVersion": 2, "manifests": [manifest_blob.descriptor(annotations=annotations)]}
+    docker_manifest = [
+        {"Config": config_blob.path, "RepoTags": [reference], "Layers": [layer.path for layer in layers]}
+    ]
+    yield from _entry(config_blob.path, config)
+    yield from _entry(manifest_blob.path, manifest)
+    yield from _entry("index.json", _compact(index))
+    yield from _entry("manifest.json", _compact(docker_manifest))
+    yield from _entry("oci-layout", _compact({"imageLayoutVersion": "1.0.0"}))
+    yield _END
+
+
+def _entry(path: str, document: bytes) -> Iterable[bytes]:
+    return (_header(path, len(document)), document, _padding(len(document)))
+
+
+def _header(path: str, size_bytes: int) -> bytes:
+    entry = tarfile.TarInfo(path)
+    entry.size = size_bytes
+    return entry.tobuf(format=tarfile.GNU_FORMAT)
+
+
+def _padding(size_bytes: int) -> bytes:
+    return bytes(-size_bytes % tarfile.BLOCKSIZE)
+
+
+def _sha256(document: bytes) -> str:
+    return f"sha256:{hashlib.sha256(document).hexdigest()}"
+
+
+def _compact(document: Mapping[str, Any] | Sequence[Any]) -> bytes:
+    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()

@@ -12,13 +12,14 @@ Formats: https://github.com/moby/docker-image-spec and https://github.com/openco
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
 import posixpath
 import re
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,11 @@ class ArchivedImage:
     identity: Identity
     timestamp: int | None
 
+    @property
+    def distinct_layers(self) -> tuple[Layer, ...]:
+        """The layers, each once: an image can have the same layer in several places."""
+        return tuple({layer.digest: layer for layer in self.layers}.values())
+
 
 class CountingFile(io.FileIO):
     """An unbuffered file that counts the bytes read: read-ahead would fetch over the network what nobody asked for."""
@@ -83,7 +89,7 @@ class Archive:
         self._file = file
         self.name = name
         self.size_bytes = file.seek(0, 2)
-        with self._reading():
+        with _reading(self.name):
             self.image = _read_image(_Entries(file, name, self.size_bytes))
 
     @property
@@ -102,14 +108,13 @@ class Archive:
     def uncompressed(self, layer: Layer) -> Iterator[bytes]:
         """The layer's tar stream, in chunks; `ArchiveError` at the end if its digest is not the diff ID."""
         digest = hashlib.sha256()
-        with self._reading():
-            for chunk in decompress(self._chunks(layer), layer.compression):
-                digest.update(chunk)
-                yield chunk
+        for chunk in decompress(self._chunks(layer), layer.compression):
+            digest.update(chunk)
+            yield chunk
         self._compare(layer, digest.hexdigest(), layer.diff_id)
 
     def _chunks(self, layer: Layer) -> Iterator[bytes]:
-        with self._reading():
+        with _reading(self.name):
             left = layer.size_bytes
             self._file.seek(layer.offset)
             while left:
@@ -123,24 +128,33 @@ class Archive:
         if f"sha256:{found}" != expected:
             raise _damaged(self.name, f"its layer {layer.diff_id} is corrupted: the bytes have digest sha256:{found}")
 
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise ArchiveError(
-                f"Cannot read {self.name}",
-                where=self.name,
-                cause=error.strerror or str(error),
-                remedy="Check the mount of the shared directory, then try again",
-            ) from error
+
+class Vanished(ArchiveError):
+    """The tarball is gone: a packager pruned it, perhaps while it was read."""
 
 
 @contextmanager
 def open_archive(path: Path) -> Iterator[Archive]:
-    """Open a tarball and read its index; `FileNotFoundError` if it is not there, `ArchiveError` if it is damaged."""
-    with CountingFile(path) as file:
+    """Open a tarball and read its index; `Vanished` if it is not there, `ArchiveError` if it is damaged."""
+    with _reading(str(path)):
+        file = CountingFile(path)
+    with file:
         yield Archive(file, str(path))
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        # NFS answers ESTALE for a file that another machine has removed.
+        kind = Vanished if error.errno in (errno.ENOENT, errno.ESTALE) else ArchiveError
+        raise kind(
+            f"Cannot read {name}",
+            where=name,
+            cause=error.strerror or str(error),
+            remedy="Check the mount of the shared directory, then try again",
+        ) from error
 
 
 class _BoundedTarInfo(tarfile.TarInfo):
@@ -333,8 +347,3 @@ def _mapping(entries: _Entries, value: Any, path: str) -> Mapping[str, Any]:
 def _damaged(name: str, cause: str) -> ArchiveError:
     remedy = "Remove it and package the environment again, or pin an older version"
     return ArchiveError(f"Tarball {name} is damaged", where=name, cause=cause, remedy=remedy)
-
-
-def total_bytes(layers: Iterable[Layer]) -> int:
-    """What reading these layers costs."""
-    return sum(layer.size_bytes for layer in layers)

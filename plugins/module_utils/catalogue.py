@@ -18,6 +18,7 @@ from typing import Any, BinaryIO
 from ansible_collections.haku.river.plugins.module_utils.errors import CatalogueError, HakuError
 from ansible_collections.haku.river.plugins.module_utils.lock import exclusive
 from ansible_collections.haku.river.plugins.module_utils.names import TarballName, parse_tarball_name
+from ansible_collections.haku.river.plugins.module_utils.timestamps import iso_time
 
 CATALOGUE_OPTIONS: dict[str, dict[str, Any]] = {
     "shared_dir": {"type": "path", "required": True},
@@ -59,8 +60,7 @@ class Catalogue:
         for file_name in self._file_names():
             name = parse_tarball_name(file_name)
             if name:
-                version = Version(name.environment, name.timestamp, self.path / file_name)
-                found.setdefault(name.environment, []).append(version)
+                found.setdefault(name.environment, []).append(self.version(name))
         return {
             environment: tuple(sorted(versions, key=lambda version: version.timestamp, reverse=True))
             for environment, versions in sorted(found.items())
@@ -69,6 +69,28 @@ class Catalogue:
     def versions(self, environment: str) -> tuple[Version, ...]:
         """All versions of one environment, newest first."""
         return self.environments().get(environment, ())
+
+    def version(self, name: TarballName) -> Version:
+        """The version that a tarball of this name is, whether it is there or not."""
+        return Version(name.environment, name.timestamp, self.path / str(name))
+
+    def described(self, environment: str | None = None) -> dict[str, dict[str, Any]]:
+        """The environments, or the one that is asked for, as HakuRiver's `list-tars` describes them."""
+        found = self.environments()
+        descriptions = {
+            name: [_description(version, size) for version in versions if (size := _size_bytes(version)) is not None]
+            for name, versions in found.items()
+            if environment in (None, name)
+        }
+        return {
+            name: {
+                "latest_timestamp": versions[0]["timestamp"],
+                "latest_tarball": versions[0]["tarball"],
+                "all_versions": versions,
+            }
+            for name, versions in descriptions.items()
+            if versions
+        }
 
     def check_writable(self) -> None:
         """Raise `CatalogueError` unless files can be made in the directory."""
@@ -104,15 +126,14 @@ class Catalogue:
             with self.saying(f"Cannot remove {path}"):
                 path.unlink(missing_ok=True)
 
-    def publish(self, file: BinaryIO, name: TarballName) -> Version:
+    def publish(self, file: BinaryIO, name: TarballName) -> None:
         """Give a finished partial file its name. After this, and not before, Runners see it, whatever fails."""
-        version = Version(name.environment, name.timestamp, self.path / str(name))
-        with self.saying(f"Cannot publish {version.path}"):
+        path = self.path / str(name)
+        with self.saying(f"Cannot publish {path}"):
             file.flush()
             os.fsync(file.fileno())
-            os.rename(file.name, version.path)
+            os.rename(file.name, path)
             self._sync_directory()
-        return version
 
     def remove(self, version: Version) -> None:
         """Remove a version; it may be gone already."""
@@ -159,3 +180,20 @@ class Catalogue:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _description(version: Version, size_bytes: int) -> dict[str, Any]:
+    return {
+        "timestamp": version.timestamp,
+        "tarball": str(version.path),
+        "size": size_bytes,
+        "created": iso_time(version.timestamp),
+    }
+
+
+def _size_bytes(version: Version) -> int | None:
+    """The tarball's size; None if it was pruned since it was listed."""
+    try:
+        return version.size_bytes
+    except FileNotFoundError:
+        return None

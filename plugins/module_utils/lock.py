@@ -28,7 +28,7 @@ def exclusive(path: Path, timeout_seconds: float, what: str) -> Iterator[None]:
     the lock is for. The file stays when the lock is released: removing it would let two in at once.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        descriptor = _open(path)
     except OSError as error:
         remedy = "Check that the directory is mounted, writable and owned by the right user"
         raise HakuError(
@@ -40,6 +40,14 @@ def exclusive(path: Path, timeout_seconds: float, what: str) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _open(path: Path) -> int:
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(path, flags)
+    except FileNotFoundError:
+        return os.open(path, flags | os.O_CREAT, 0o666)
 
 
 def _acquire(descriptor: int, path: Path, timeout_seconds: float, what: str) -> None:

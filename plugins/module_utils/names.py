@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
 
@@ -30,6 +30,12 @@ RULE = (
     "a name is made of lower-case letters and digits, parted by single dots, one or two underscores, or hyphens, "
     f"and has at most {_ENVIRONMENT_MAX} characters"
 )
+
+IMAGE_OPTIONS: dict[str, dict[str, Any]] = {
+    "image_prefix": {"type": "str", "default": "hakuriver"},
+    "image_tag": {"type": "str", "default": "base"},
+}
+"""The argument specification of the doc fragment `haku.river.catalogue.image`."""
 
 
 class TarballName(NamedTuple):

@@ -83,17 +83,15 @@ def stream_tarball(archive: Archive, layers: Sequence[Layer], reference: str) ->
     The index comes last, and `ArchiveError` breaks the stream before it: the engine never sees an image whose layers
     are not what the index says. Compressed layers pass as they are.
     """
-    blobs = [
-        _Blob(layer.digest, layer.size_bytes, _LAYER_TYPE + layer.compression.value) for layer in archive.image.layers
-    ]
-    sent = set()
-    for layer, blob in zip(archive.image.layers, blobs):
-        if layer in layers and blob.digest not in sent:
-            sent.add(blob.digest)
-            yield _header(blob.path, blob.size_bytes)
-            yield from archive.stored(layer)
-            yield _padding(blob.size_bytes)
-    yield from _index(archive.image.config, blobs, reference)
+    blobs = {
+        layer: _Blob(layer.digest, layer.size_bytes, _LAYER_TYPE + layer.compression.value)
+        for layer in archive.image.layers
+    }
+    for layer in layers:
+        yield _header(blobs[layer].path, layer.size_bytes)
+        yield from archive.stored(layer)
+        yield _padding(layer.size_bytes)
+    yield from _index(archive.image.config, [blobs[layer] for layer in archive.image.layers], reference)
 
 
 def _write_layer(file: BinaryIO, diff_id: str, source: LayerSource) -> _Blob:

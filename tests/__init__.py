@@ -1,0 +1,4 @@
+# Copyright: Contributors to the haku.river project
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tests of the collection, and the lab that they run in."""

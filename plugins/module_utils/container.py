@@ -9,7 +9,7 @@ from __future__ import annotations
 import shlex
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -19,7 +19,7 @@ from ansible_collections.haku.river.plugins.module_utils.errors import EngineErr
 from ansible_collections.haku.river.plugins.module_utils.names import LABEL_ENVIRONMENT, LABEL_IMAGE, LABEL_MANAGED
 from ansible_collections.haku.river.plugins.module_utils.outcome import Outcome
 from ansible_collections.haku.river.plugins.module_utils.settings import Difference, Settings, differences
-from ansible_collections.haku.river.plugins.module_utils.timestamps import unix_timestamp
+from ansible_collections.haku.river.plugins.module_utils.timestamps import iso_time, unix_timestamp
 
 # In upper case, so that no environment can be called so.
 _ASIDE_SUFFIX = ".FORMER"
@@ -232,8 +232,7 @@ def _unlabelled(container: Container, desired: Desired) -> tuple[Difference, ...
     """An adopted container can get its labels only as a new one; without `recreate` it stays adopted each time."""
     if container.managed or not desired.recreate:
         return ()
-    labels = {LABEL_MANAGED: "true", LABEL_ENVIRONMENT: desired.name}
-    return (Difference("managed", labels, dict.fromkeys(labels)),)
+    return (Difference("managed", asked=True, there=False),)
 
 
 def _needs_permission(needs_new: tuple[Difference, ...], container: Container, desired: Desired) -> HakuError:
@@ -529,7 +528,7 @@ def _create(engine: Engine, name: str, settings: Settings) -> str:
 
 
 @contextmanager
-def _on_failure(undo: Any) -> Iterator[None]:
+def _on_failure(undo: Callable[[], object]) -> Iterator[None]:
     """Call `undo` if the block fails or is interrupted; when that fails too, say both."""
     try:
         yield
@@ -612,7 +611,7 @@ def _facts(name: str, container: Container | None) -> dict[str, Any] | None:
         "name": name,
         "image": container.settings.image,
         "state": container.state,
-        "created": container.created,
+        "created": iso_time(container.created) if container.created is not None else None,
         "managed": container.managed,
     }
 

@@ -78,7 +78,7 @@ class Engine:
 
     def pull(self, reference: str) -> None:
         """Pull one image by tag (`latest` if none is given) or digest, as the user who is logged in on this machine."""
-        remedy = "Check the image's name and tag and this machine's way to the registry; for a private one, docker login"
+        remedy = "Check the name and tag, and this machine's way to the registry; for a private one, docker login"
         with self.saying(f"Cannot pull image {reference}", remedy=remedy), self._patient():
             for message in _progress(self.client.pull(reference, stream=True, decode=True)):
                 if "error" in message:
@@ -152,9 +152,9 @@ class Engine:
 
     def restart(self, container: str, timeout_seconds: int) -> None:
         """Stop a container as `stop` does, and start it again; a stopped one is started."""
-        with self.saying(f"Cannot restart container {container}", remedy=f"See: docker logs {container}"):
-            with self._patient():
-                self.client.restart(container, timeout=timeout_seconds)
+        remedy = f"See: docker logs {container}"
+        with self.saying(f"Cannot restart container {container}", remedy=remedy), self._patient():
+            self.client.restart(container, timeout=timeout_seconds)
 
     def unpause(self, container: str) -> None:
         """Let the processes of a paused container go on."""

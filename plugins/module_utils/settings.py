@@ -21,6 +21,21 @@ Gpus = Union[str, int, tuple[str, ...]]
 
 _ALL_GPUS = -1
 _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+SETTINGS_OPTIONS: dict[str, dict[str, Any]] = {
+    "image": {"type": "str"},
+    "command": {"type": "raw"},
+    "init": {"type": "bool"},
+    "env": {"type": "dict"},
+    "volumes": {"type": "list", "elements": "str"},
+    "network": {"type": "str"},
+    "cpus": {"type": "float"},
+    "memory": {"type": "str"},
+    "gpus": {"type": "raw"},
+    "labels": {"type": "dict"},
+    "restart_policy": {"type": "str", "choices": ["no", "on-failure", "always", "unless-stopped"]},
+}
+"""The argument specification of what `Settings.from_options` reads."""
+
 # The engine's update API takes 0 as "as it was", so a limit can be moved in place but not lifted.
 _IN_PLACE = {"restart_policy", "cpus", "memory"}
 
@@ -83,8 +98,8 @@ class Settings:
 
     def completed(self) -> Settings:
         """The same with the defaults for all that is not said; the image has none."""
-        said = {field.name: getattr(self, field.name) for field in fields(self) if getattr(self, field.name) is not None}
-        return replace(_DEFAULTS, **said)
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(_DEFAULTS, **{name: value for name, value in values.items() if value is not None})
 
     def as_creation(self, labels: Mapping[str, str]) -> dict[str, Any]:
         """The body of `POST /containers/create`, defaults filled in; `labels` are set beside those asked for."""
@@ -217,7 +232,7 @@ def parse_labels(labels: Mapping[str, object]) -> dict[str, str]:
     """Refuse values that are no strings, and the labels that this collection sets itself."""
     for label, value in labels.items():
         if label.startswith(LABEL_PREFIX):
-            raise HakuError(f"The label {label} is not free", remedy=f"Choose one that does not begin with {LABEL_PREFIX}")
+            raise HakuError(f"The label {label} is not free", remedy=f"Choose one that begins with no {LABEL_PREFIX}")
         if not isinstance(value, str):
             raise HakuError(f"The value of {label} in labels is {value!r} and not a string", remedy="Put it in quotes")
     return {label: str(value) for label, value in labels.items()}
@@ -239,7 +254,7 @@ def parse_memory(size: str) -> int:
 def parse_gpus(gpus: object) -> Gpus:
     """Take `all`, a number, or a list of GPU IDs (indices or UUIDs)."""
     if isinstance(gpus, (list, tuple)):
-        return tuple(str(gpu) for gpu in gpus) or 0
+        return tuple(sorted(str(gpu) for gpu in gpus)) or 0
     if gpus == "all":
         return "all"
     if not isinstance(gpus, bool) and re.fullmatch(r"[0-9]{1,4}", str(gpus)):
@@ -266,7 +281,7 @@ def _volume(volume: str) -> str:
     if not (source.startswith("/") or _VOLUME_NAME.fullmatch(source)) or not target.startswith("/") or ":" in mode:
         raise HakuError(
             f"{volume!r} in volumes is not SOURCE:TARGET or SOURCE:TARGET:MODE",
-            remedy="The source is an absolute path or a volume's name, the target an absolute path, the mode for example ro",
+            remedy="The source is an absolute path or the name of a volume, the target an absolute path, the mode such as ro",
         )
     return _normal_volume(volume)
 
@@ -305,7 +320,7 @@ def _gpus_there(requests: Sequence[Mapping[str, Any]]) -> Gpus:
     for request in requests:
         if any("gpu" in capabilities for capabilities in request.get("Capabilities") or ()):
             if request.get("DeviceIDs"):
-                return tuple(request["DeviceIDs"])
+                return tuple(sorted(request["DeviceIDs"]))
             count: int = request.get("Count") or 0
             return "all" if count == _ALL_GPUS else count
     return 0
@@ -329,7 +344,7 @@ def _same(field: str, asked: Any, there: Any) -> bool:
     if isinstance(asked, Mapping):
         return all(there.get(key) == value for key, value in asked.items())
     if field == "cpus":
-        return round(asked * 1e9) == round(there * 1e9)
+        return bool(round(asked * 1e9) == round(there * 1e9))
     return bool(asked == there)
 
 

@@ -214,21 +214,25 @@ class Engine:
 
 def own_words(error: BaseException) -> str:
     """What the engine or the kernel said, without the wrapping that the SDK and its HTTP library put around it."""
-    if isinstance(error, APIError) and getattr(error, "explanation", None):
+    inner = _wrapped(error)
+    while inner is not None:
+        error, inner = inner, _wrapped(inner)
+    if isinstance(error, APIError) and error.explanation:
         explanation = error.explanation
         return explanation.decode() if isinstance(explanation, bytes) else str(explanation)
-    innermost = error
-    while True:
-        inner = [argument for argument in innermost.args if isinstance(argument, BaseException)]
-        inner += [cause for cause in (getattr(innermost, "reason", None),) if isinstance(cause, BaseException)]
-        if not inner and isinstance(innermost, DockerException) and innermost.__context__ is not None:
-            inner = [innermost.__context__]
-        if not inner:
-            break
-        innermost = inner[0]
-    if isinstance(innermost, OSError) and innermost.strerror:
-        return innermost.strerror
-    return str(innermost) or type(innermost).__name__
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
+
+
+def _wrapped(error: BaseException) -> BaseException | None:
+    """The error that this one only wraps: an argument of it, or what the SDK was handling when it raised its own."""
+    if isinstance(error, APIError):
+        return None
+    inner = [*error.args, getattr(error, "reason", None)]
+    if isinstance(error, DockerException):
+        inner.append(error.__context__)
+    return next((item for item in inner if isinstance(item, BaseException)), None)
 
 
 def _progress(messages: Iterable[Any]) -> Iterator[dict[str, Any]]:

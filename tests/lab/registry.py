@@ -10,7 +10,7 @@ import socket
 from dataclasses import dataclass
 
 from .engines import start_main
-from .host import HOME, Daemon, wait_until
+from .host import HOME, Daemon, exclusive, wait_until
 from .images import Image, provide
 
 _DIRECTORY = HOME / "registry"
@@ -43,6 +43,7 @@ class Registry:
         return full_name
 
 
+@exclusive("registry")
 def start() -> Registry:
     """Start the registry, if it does not run already."""
     if _DAEMON.pid is None:

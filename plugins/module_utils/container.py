@@ -10,7 +10,7 @@ import shlex
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -28,6 +28,7 @@ _SETTLE_SECONDS = 1.0
 _POLL_SECONDS = 0.1
 # Between two attempts the engine waits longer each time, so a container that keeps failing is soon seen at rest.
 _EXIT_SECONDS = 5.0
+_INSIST_SECONDS = 5.0
 _LAST_LINES = 10
 # Paused processes exist; those of a restarting container will in a moment.
 _ALIVE = ("running", "paused", "restarting")
@@ -363,7 +364,7 @@ class Create(Step):
     def _run(self, engine: Engine) -> None:
         container_id = _create(engine, self.name, self.settings)
         if self.runs:
-            with _on_failure(lambda: engine.remove_container(container_id, force=True)):
+            with _on_failure(lambda: _discard(engine, container_id)):
                 _start(engine, self.name)
 
 
@@ -386,7 +387,7 @@ class Replace(Step):
         with _on_failure(lambda: self._restore(engine, former)):
             # While the former one still runs: an engine that refuses the settings interrupts nothing.
             container_id = _create(engine, self.name, self.settings)
-            with _on_failure(lambda: engine.remove_container(container_id, force=True)):
+            with _on_failure(lambda: _discard(engine, container_id)):
                 if self.former_state in _ALIVE:
                     _stop(engine, former, self.former_state, self.stop_timeout_seconds)
                 if self.runs:
@@ -423,7 +424,7 @@ class Start(Step):
         return f"start container {self.name}"
 
     def _run(self, engine: Engine) -> None:
-        with _on_failure(lambda: engine.stop(self.name, 0)):
+        with _on_failure(lambda: _insist(lambda: engine.stop(self.name, 0))):
             _start(engine, self.name)
 
 
@@ -521,6 +522,29 @@ def _stop(engine: Engine, name: str, state: str, timeout_seconds: int) -> None:
 def _create(engine: Engine, name: str, settings: Settings) -> str:
     labels = {LABEL_MANAGED: "true", LABEL_ENVIRONMENT: name, LABEL_IMAGE: settings.image or ""}
     return engine.create_container(name, settings.as_creation(labels))
+
+
+def _discard(engine: Engine, container_id: str) -> None:
+    """Remove a new container that does not do, even while its restart policy starts it over and over."""
+
+    def attempt() -> None:
+        with suppress(EngineError):  # what cannot be stopped now may well be removed
+            engine.stop(container_id, 0)
+        engine.remove_container(container_id, force=True)
+
+    _insist(attempt)
+
+
+def _insist(attempt: Callable[[], None]) -> None:
+    """Try again for a while: a container that keeps failing has moments in which an engine refuses to act on it."""
+    deadline = time.monotonic() + _INSIST_SECONDS
+    while True:
+        try:
+            return attempt()
+        except EngineError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(_POLL_SECONDS)
 
 
 @contextmanager

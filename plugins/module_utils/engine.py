@@ -132,7 +132,8 @@ class Engine:
 
     def update_container(self, container: str, changes: Mapping[str, Any]) -> None:
         """Change limits and restart policy in place. `changes` is the body of `POST /containers/{id}/update`."""
-        with self.saying(f"Cannot update container {container}"):
+        remedy = "If the engine has no such call, like an older Podman, set this when the container is created"
+        with self.saying(f"Cannot update container {container}", remedy=remedy):
             # The SDK's own `update_container` knows no NanoCpus.
             address = self.client._url("/containers/{0}/update", container)
             self.client._raise_for_status(self.client._post_json(address, data=dict(changes)))

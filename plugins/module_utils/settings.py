@@ -36,6 +36,8 @@ SETTINGS_OPTIONS: dict[str, dict[str, Any]] = {
 }
 """The argument specification of what `Settings.from_options` reads."""
 
+# What a mount is unless asked otherwise; Podman reports it with every mount.
+_DEFAULT_MODES = {"", "nodev", "nosuid", "rbind", "rprivate"}
 # The engine's update API takes 0 as "as it was", so a limit can be moved in place but not lifted.
 _IN_PLACE = {"restart_policy", "cpus", "memory"}
 
@@ -343,9 +345,16 @@ def _same(field: str, asked: Any, there: Any) -> bool:
         return full_reference(asked) == full_reference(there)
     if isinstance(asked, Mapping):
         return all(there.get(key) == value for key, value in asked.items())
+    if field == "volumes":
+        return {_without_defaults(volume) for volume in asked} == {_without_defaults(volume) for volume in there}
     if field == "cpus":
         return bool(round(asked * 1e9) == round(there * 1e9))
     return bool(asked == there)
+
+
+def _without_defaults(volume: str) -> str:
+    source, target, mode = [*volume.split(":", 2), ""][:3]
+    return ":".join([source, target, *sorted(set(mode.split(",")) - _DEFAULT_MODES)])
 
 
 def _option(field: str) -> str:

@@ -493,6 +493,12 @@ def test_mounts_and_cpu_quotas_of_a_foreign_container_are_read() -> None:
     assert there.cpus == 1.5
 
 
+def test_modes_that_an_engine_adds_to_a_mount_are_no_difference() -> None:
+    there = replace(THERE, volumes=("/a:/b:rbind,ro,rprivate", "cache:/cache:nodev,nosuid,rbind,rprivate"))
+    assert differences(Settings(volumes=("/a:/b:ro", "cache:/cache")), there) == ()
+    assert differences(Settings(volumes=("/a:/b", "cache:/cache")), there)
+
+
 def test_a_growing_memory_limit_takes_the_swap_limit_along() -> None:
     assert Settings(memory_bytes=100).as_update() == {"Memory": 100, "MemorySwap": 200}
 

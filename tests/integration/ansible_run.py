@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+_CALLBACKS = CHECKOUT / "tests/integration/callback_plugins"
 _RUN_SECONDS = 600
 # What Ansible adds to a result, or moves to the terminal, beside what the module returns.
-_NOT_RETURNED = ("action", "invocation", "warnings", "deprecations", "exception")
+_NOT_RETURNED = ("invocation", "warnings", "deprecations", "exception")
 
 Result = dict[str, Any]
 
@@ -76,17 +77,16 @@ def run_tasks(tasks: Sequence[Task], environment: Mapping[str, str] | None = Non
         finished = subprocess.run(
             [Path(sys.executable).with_name("ansible-playbook"), "--inventory", "localhost,", playbook.name],
             cwd=CHECKOUT,
-            env=dict(os.environ, ANSIBLE_STDOUT_CALLBACK="ansible.posix.json", ANSIBLE_NOCOLOR="1"),
+            env=dict(os.environ, ANSIBLE_STDOUT_CALLBACK="results", ANSIBLE_CALLBACK_PLUGINS=str(_CALLBACKS)),
             capture_output=True,
             text=True,
             timeout=_RUN_SECONDS,
             check=False,
         )
     try:
-        told = json.loads(finished.stdout[finished.stdout.index("{") :])
+        results: list[Result] = json.loads(finished.stdout[finished.stdout.index("[{") :])
     except ValueError as error:
         raise AssertionError(f"Ansible did not run the play:\n{finished.stdout}\n{finished.stderr}") from error
-    results = [task["hosts"]["localhost"] for task in told["plays"][0]["tasks"]]
     assert len(results) == len(tasks), f"{len(results)} of {len(tasks)} tasks ran:\n{finished.stderr}"
     return results
 

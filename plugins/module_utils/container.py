@@ -88,13 +88,19 @@ class Step(ABC):
     """One thing to do, with the engine, and in words."""
 
     @property
-    @abstractmethod
     def words(self) -> str:
         """What is done, as the module reports it in `actions`."""
+        return self._words()
 
-    @abstractmethod
     def run(self, engine: Engine) -> None:
         """Do it; raises `HakuError`, and then leaves the container as it was."""
+        self._run(engine)
+
+    @abstractmethod
+    def _words(self) -> str: ...
+
+    @abstractmethod
+    def _run(self, engine: Engine) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -323,11 +329,10 @@ class PutBack(Step):
 
     name: str
 
-    @property
-    def words(self) -> str:
+    def _words(self) -> str:
         return f"put back container {self.name}, which an interrupted re-creation had set aside"
 
-    def run(self, engine: Engine) -> None:
+    def _run(self, engine: Engine) -> None:
         engine.rename_container(aside_name(self.name), self.name)
 
 
@@ -337,11 +342,10 @@ class Pull(Step):
 
     image: str
 
-    @property
-    def words(self) -> str:
+    def _words(self) -> str:
         return f"pull image {self.image}"
 
-    def run(self, engine: Engine) -> None:
+    def _run(self, engine: Engine) -> None:
         engine.pull(self.image)
 
 
@@ -353,11 +357,10 @@ class Create(Step):
     settings: Settings
     runs: bool
 
-    @property
-    def words(self) -> str:
+    def _words(self) -> str:
         return f"create {'and start ' if self.runs else ''}container {self.name} from image {self.settings.image}"
 
-    def run(self, engine: Engine) -> None:
+    def _run(self, engine: Engine) -> None:
         container_id = _create(engine, self.name, self.settings)
         if self.runs:
             with _on_failure(lambda: engine.remove_container(container_id, force=True)):
@@ -374,11 +377,10 @@ class Replace(Step):
     former_state: str
     stop_timeout_seconds: int
 
-    @property
-    def words(self) -> str:
+    def _words(self) -> str:
         return f"re-create {'and start ' if self.runs else ''}container {self.name} from image {self.settings.image}"
 
-    def run(self, engine: Engine) -> None:
+    def _run(self, engine: Engine) -> None:
         former = aside_name(self.name)
         engine.rename_container(self.name, former)
         with _on_failure(lambda: self._restore(engine, former)):
@@ -404,11 +406,10 @@ class Update(Step):
     name: str
     settings: Settings
 
-    @property
-    def words(self) -> str:
+    def _words(self) -> str:
         return f"update {', '.join(self.settings.as_options())} of container {self.name}"
 
-    def run(self, engine: Engine) -> None:
+    def _run(self, engine: Engine) -> None:
         engine.update_container(self.name, self.settings.as_update())
 
 
@@ -418,11 +419,10 @@ class Start(Step):
 
     name: str
 
-    @property
-    def words(self) -> str:
+    def _words(self) -> str:
         return f"start container {self.name}"
 
-    def run(self, engine: Engine) -> None:
+    def _run(self, engine: Engine) -> None:
         with _on_failure(lambda: engine.stop(self.name, 0)):
             _start(engine, self.name)
 
@@ -434,11 +434,10 @@ class Restart(Step):
     name: str
     stop_timeout_seconds: int
 
-    @property
-    def words(self) -> str:
+    def _words(self) -> str:
         return f"restart container {self.name}"
 
-    def run(self, engine: Engine) -> None:
+    def _run(self, engine: Engine) -> None:
         engine.restart(self.name, self.stop_timeout_seconds)
         await_running(engine, self.name)
 
@@ -449,11 +448,10 @@ class Unpause(Step):
 
     name: str
 
-    @property
-    def words(self) -> str:
+    def _words(self) -> str:
         return f"unpause container {self.name}"
 
-    def run(self, engine: Engine) -> None:
+    def _run(self, engine: Engine) -> None:
         engine.unpause(self.name)
 
 
@@ -464,11 +462,10 @@ class Stop(Step):
     name: str
     stop_timeout_seconds: int
 
-    @property
-    def words(self) -> str:
+    def _words(self) -> str:
         return f"stop container {self.name}"
 
-    def run(self, engine: Engine) -> None:
+    def _run(self, engine: Engine) -> None:
         engine.stop(self.name, self.stop_timeout_seconds)
 
 
@@ -480,11 +477,10 @@ class Remove(Step):
     state: str
     stop_timeout_seconds: int
 
-    @property
-    def words(self) -> str:
+    def _words(self) -> str:
         return f"{'stop and ' if self.state in _ALIVE else ''}remove container {self.name}"
 
-    def run(self, engine: Engine) -> None:
+    def _run(self, engine: Engine) -> None:
         if self.state in _ALIVE:
             _stop(engine, self.name, self.state, self.stop_timeout_seconds)
         engine.remove_container(self.name, force=True)
@@ -620,7 +616,8 @@ def _leftover_warnings(seen: Seen, desired: Desired) -> tuple[str, ...]:
     if not seen.leftover or desired.state == "absent":
         return ()
     former = aside_name(desired.name)
-    return (
+    warning = (
         f"Container {former} is the former {desired.name}, left by a re-creation that was interrupted. "
-        f"When nothing in it is missed, remove it: docker rm --force {former}",
+        f"When nothing in it is missed, remove it: docker rm --force {former}"
     )
+    return (warning,)

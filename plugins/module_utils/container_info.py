@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -35,19 +35,22 @@ def described_containers(
     return sorted(described, key=lambda container: str(container["name"]))
 
 
-def changed_since_packaged(newest: int | None, created: int, image_timestamp: int | None, changed: bool) -> bool | None:
+def changed_since_packaged(
+    newest: int | None, created: int, image_timestamp: int | None, has_changes: Callable[[], bool]
+) -> bool | None:
     """Whether a container holds what its environment's newest version does not; None if that cannot be told.
 
-    `newest` is that version, `created` the container's time and `image_timestamp` that of its image, in Unix seconds;
-    `changed` is whether anything in it differs from its image. The engine does not say when that came about.
+    `newest` is that version, `created` the container's time and `image_timestamp` that of its image, in Unix seconds.
+    `has_changes` finds out, at some cost, whether anything in it differs from its image; when that came about, the
+    engine does not say.
     """
     if newest is None:
         return True
     if image_timestamp == newest:
-        return changed
+        return has_changes()
     if created > newest:
         return True
-    return None if changed else False
+    return None if has_changes() else False
 
 
 def own_changes(paths: Iterable[str], mount_points: Iterable[str]) -> list[str]:
@@ -64,7 +67,7 @@ def _changed(engine: Engine, entry: Mapping[str, Any], newest: int | None) -> bo
         newest,
         entry["Created"],
         image.timestamp if image else None,
-        bool(own_changes(engine.changed_paths(entry["Id"]), mount_points)),
+        lambda: bool(own_changes(engine.changed_paths(entry["Id"]), mount_points)),
     )
 
 

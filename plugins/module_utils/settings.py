@@ -281,7 +281,7 @@ def _volume(volume: str) -> str:
     if not (source.startswith("/") or _VOLUME_NAME.fullmatch(source)) or not target.startswith("/") or ":" in mode:
         raise HakuError(
             f"{volume!r} in volumes is not SOURCE:TARGET or SOURCE:TARGET:MODE",
-            remedy="The source is an absolute path or the name of a volume, the target an absolute path, the mode such as ro",
+            remedy="The source is an absolute path or a volume's name, the target an absolute path, the mode, say, ro",
         )
     return _normal_volume(volume)
 

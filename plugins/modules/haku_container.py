@@ -14,12 +14,13 @@ description:
   - Manages the long-lived container that an environment is on the Host. It has the environment's name and the labels
     C(haku.river.managed=true), C(haku.river.env=<name>) and C(haku.river.image=<image>).
   - Only the options that are set are compared with a container that exists. Where they differ, O(restart_policy),
-    O(cpus) and O(memory) are changed in place. All else takes a new container, which has none of the changes made inside
-    the former one, and therefore the permission of O(recreate=true).
-  - A new container is made of what the options say and, for options that are not set, of the defaults given below, not of
-    the former container's settings. The image alone is kept if O(image) is not set. Diff mode lists all that changes.
-  - When a container is made anew, the former one is kept aside until the new one runs. If anything fails, it is back under
-    its name, and started if it ran.
+    O(cpus) and O(memory) are changed in place. All else takes a new container, which has none of the changes made
+    inside the former one, and therefore the permission of O(recreate=true).
+  - A new container is made of what the options say and, for options that are not set, of the defaults given below, not
+    of the former container's settings. The image alone is kept if O(image) is not set. Diff mode lists all that
+    changes.
+  - When a container is made anew, the former one is kept aside until the new one runs. If anything fails, it is back
+    under its name, and started if it ran.
   - A container that was started has to keep running for a second. If it does not, the module fails with the exit code
     and the last lines of the container's log.
 author:
@@ -50,7 +51,8 @@ options:
       - V(started) also has it run. A paused container goes on; one that keeps failing is restarted.
       - V(stopped) also has it not run. Its changes are kept.
       - V(restarted) restarts it, or starts one that is stopped or new. This is a change in every run.
-      - V(absent) stops and removes it, with all changes made inside it and its anonymous volumes. Tarballs and images stay.
+      - V(absent) stops and removes it, with all changes made inside it and its anonymous volumes. Tarballs and images
+        stay.
     type: str
     choices: [present, started, stopped, restarted, absent]
     default: started
@@ -77,8 +79,8 @@ options:
     type: raw
   init:
     description:
-      - Run a small init as the container's first process. It passes signals on, so that stopping takes a moment rather than
-        O(stop_timeout), and reaps the processes that shells leave behind.
+      - Run a small init as the container's first process. It passes signals on, so that stopping takes a moment rather
+        than O(stop_timeout), and reaps the processes that shells leave behind.
       - For a new container the default is V(true).
     type: bool
   env:
@@ -105,8 +107,8 @@ options:
     type: float
   memory:
     description:
-      - How much memory the container may use, as a number with a unit (V(512M), V(2G), powers of 1024). V(0) is no limit.
-        As much again may be swapped out, where the machine has swap.
+      - How much memory the container may use, as a number with a unit (V(512M), V(2G), powers of 1024). V(0) is no
+        limit. As much again may be swapped out, where the machine has swap.
       - For a new container the default is no limit. Lifting a limit takes a new container.
     type: str
   gpus:
@@ -133,16 +135,16 @@ options:
     default: 10
   recreate:
     description:
-      - Allow to replace a container that is not as asked by a new one, and to lose the changes made inside it. A container
-        that is as asked stays.
+      - Allow to replace a container that is not as asked by a new one, and to lose the changes made inside it. A
+        container that is as asked stays.
       - M(haku.river.haku_tar) packages those changes first.
     type: bool
     default: false
   adopt:
     description:
       - Act on a container of that name although it does not have the labels of a managed one.
-      - Labels cannot be added to a container that exists, so it remains unmanaged, and every module that acts on it needs
-        O(adopt=true) again. With O(recreate=true) as well, it is replaced by a new container that is managed.
+      - Labels cannot be added to a container that exists, so it remains unmanaged, and every module that acts on it
+        needs O(adopt=true) again. With O(recreate=true) as well, it is replaced by a new container that is managed.
     type: bool
     default: false
 seealso:

@@ -27,7 +27,7 @@ options:
     type: str
   size:
     description:
-      - Also tell how much each container adds to its image. The engine adds up all files for that, which takes it a while.
+      - Also tell how much each container adds to its image. The engine adds up all files for that, which takes a while.
     type: bool
     default: false
   shared_dir:
@@ -111,9 +111,9 @@ containers:
           since, or if it was created anew from another image since.
         - V(false) if it continues on the newest version and no file in it has changed, or if it is older than that
           version and no file in it has ever changed.
-        - V(null) if O(shared_dir) is not set, or if it cannot be told, because the container does not continue on the newest
-          version and has changed files. They may have been packaged or not, as an engine does not say when a file
-          changed. M(haku.river.haku_tar) in check mode finds out.
+        - V(null) if O(shared_dir) is not set, or if it cannot be told, because the container does not continue on the
+          newest version and has changed files. They may have been packaged or not, as an engine does not say when a
+          file changed. M(haku.river.haku_tar) in check mode finds out.
         - Files in mounts do not count.
       type: bool
       sample: false

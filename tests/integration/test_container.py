@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from ansible_collections.haku.river.plugins.module_utils.timestamps import unix_timestamp
+
 from tests.integration.ansible_run import converge, fail, returned, succeed
 from tests.integration.environment import Environment
 from tests.lab import images

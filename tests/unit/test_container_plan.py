@@ -515,7 +515,7 @@ def test_a_growing_memory_limit_takes_the_swap_limit_along() -> None:
 def test_changed_since_packaged_is_told_only_where_it_is_known(
     newest: int | None, created: int, image: int | None, changed: bool, expected: bool | None
 ) -> None:
-    assert changed_since_packaged(newest, created, image, changed) is expected
+    assert changed_since_packaged(newest, created, image, lambda: changed) is expected
 
 
 def test_what_the_engine_itself_puts_into_a_container_is_no_change() -> None:

@@ -21,7 +21,7 @@ $(READY): requirements-dev.txt .ci/setup
 lint: $(READY) ## Style, types, playbooks, documentation, changelog, shell scripts
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy -p ansible_collections.haku.river.plugins -p tests
+	$(BIN)/mypy .checkout/ansible_collections/haku/river/plugins/*/*.py tests
 	$(BIN)/ansible-lint --strict
 	ANSIBLE_COLLECTIONS_PATH=.checkout $(BIN)/antsibull-docs lint-collection-docs --plugin-docs .
 	$(BIN)/antsibull-changelog lint

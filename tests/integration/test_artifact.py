@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.ansible_run import CHECKOUT
+from tests.integration.modules import CHECKOUT
 from tests.lab import images
 from tests.lab.machines import MACHINES, Machine
 
@@ -27,14 +27,16 @@ def packaged(machines: dict[str, Machine], inventory: Path) -> Path:
     host = machines["node1"]
     image = images.provide(images.BUSYBOX, host)
     (MACHINES.shared / "hakuriver-containers").mkdir(exist_ok=True)
-    host.docker("run", "--detach", "--init", "--label", "haku.river.managed=true", "--name", NAME, image, "sleep", "999")
+    host.docker(
+        "run", "--detach", "--init", "--label", "haku.river.managed=true", "--name", NAME, image, "sleep", "999"
+    )
     assert "CHANGED" in ad_hoc("haku_host", "haku_tar", inventory)
     return inventory
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Build the artifact and install it; returns the environment in which Ansible knows it and nothing of a checkout."""
+    """Build and install the artifact; returns the environment in which Ansible knows it, and no checkout."""
     directory = tmp_path_factory.mktemp("installed")
     run("ansible-galaxy", "collection", "build", "--output-path", str(directory), cwd=CHECKOUT)
     (artifact,) = directory.glob("haku-river-*.tar.gz")

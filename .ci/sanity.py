@@ -14,7 +14,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -41,19 +40,25 @@ def main() -> int:
     command = [str(TOOLS / "ansible-test"), "sanity", "--requirements", "--color", "no", *sys.argv[1:]]
     # Outside the checkout, or ansible-test would ask its Git for the files, and hear that this folder is ignored.
     with tempfile.TemporaryDirectory(prefix="haku-river-sanity-") as scratch:
-        tree = Path(scratch, "ansible_collections/haku/river")  # ansible-test wants a path of this form
-        unpack_collection(tree)
+        install_collection(Path(scratch))
+        tree = Path(scratch, "ansible_collections/haku/river")
         return subprocess.run(command, cwd=tree, env=environment, check=False).returncode
 
 
-def unpack_collection(tree: Path) -> None:
-    """Build the collection's artifact and unpack it, so that what is tested is what users get."""
-    build = [str(TOOLS / "ansible-galaxy"), "collection", "build", "--force", "--output-path", str(WORK)]
-    subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
-    (artifact,) = WORK.glob("haku-river-*.tar.gz")
-    with tarfile.open(artifact) as archive:
-        archive.extractall(tree, filter="data")
-    artifact.unlink()
+def install_collection(scratch: Path) -> None:
+    """Build the collection and install it, so that what is tested is what users get."""
+    galaxy("build", "--output-path", scratch)
+    (artifact,) = scratch.glob("haku-river-*.tar.gz")
+    # Forced: the checkout itself answers as an installed collection, see ansible.cfg.
+    galaxy("install", "--offline", "--no-deps", "--force", "--collections-path", scratch, artifact)
+
+
+def galaxy(*arguments: str | Path) -> None:
+    """Run `ansible-galaxy collection` on the checkout; it is shown only when it fails."""
+    command = [TOOLS / "ansible-galaxy", "collection", *arguments]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"ansible-galaxy collection {arguments[0]} failed: {done.stderr}{done.stdout}")
 
 
 def make_home() -> None:

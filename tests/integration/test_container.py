@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 from ansible_collections.haku.river.plugins.module_utils.timestamps import unix_timestamp
 
-from tests.integration.ansible_run import converge, fail, returned, succeed
 from tests.integration.environment import Environment
+from tests.integration.modules import converge, fail, returned, succeed
 from tests.lab import images
 from tests.lab.engines import Engine
 from tests.lab.registry import Registry

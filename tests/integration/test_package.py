@@ -14,9 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.ansible_run import converge, fail, succeed
-from tests.integration.direct import start_directly
 from tests.integration.environment import Environment
+from tests.integration.modules import converge, fail, result_of, start_module, succeed
 from tests.lab.host import run
 from tests.tarballs import document
 
@@ -212,7 +211,7 @@ def until(condition: Callable[[], object], seconds: float = 20) -> None:
 
 
 def test_a_packager_killed_while_the_container_is_away_brings_it_back(environment: Environment) -> None:
-    with start_directly("haku_tar", environment) as packager:
+    with start_module("haku_tar", **environment.options) as packager:
         until(lambda: not environment.running)
         packager.send_signal(signal.SIGKILL)
     until(lambda: environment.running)
@@ -223,7 +222,7 @@ def test_a_packager_killed_while_the_container_is_away_brings_it_back(environmen
 
 def test_the_next_package_cleans_up_after_one_killed_while_writing(one_environment: Environment) -> None:
     one_environment.execute("dd if=/dev/zero of=/large bs=1M count=200 2>/dev/null")
-    with start_directly("haku_tar", one_environment) as packager:
+    with start_module("haku_tar", **one_environment.options) as packager:
         until(lambda: one_environment.leftovers)
         packager.send_signal(signal.SIGKILL)
     assert one_environment.leftovers
@@ -237,8 +236,11 @@ def test_the_next_package_cleans_up_after_one_killed_while_writing(one_environme
 
 def test_two_packagers_at_once_take_turns(one_environment: Environment) -> None:
     one_environment.execute("echo hello > /greeting")
-    with start_directly("haku_tar", one_environment) as one, start_directly("haku_tar", one_environment) as other:
-        results = [json.loads(process.communicate()[0]) for process in (one, other)]
+    with (
+        start_module("haku_tar", **one_environment.options) as one,
+        start_module("haku_tar", **one_environment.options) as other,
+    ):
+        results = [result_of(process) for process in (one, other)]
     assert sorted(result["published"] for result in results) == [False, True]
     assert len(one_environment.versions) == 1
     assert one_environment.running

@@ -6,15 +6,13 @@
 
 from __future__ import annotations
 
-import json
 import random
 from pathlib import Path
 
 import pytest
 
-from tests.integration.ansible_run import Task, converge, fail, returned, run_tasks, succeed
-from tests.integration.direct import start_directly
 from tests.integration.environment import Environment
+from tests.integration.modules import converge, fail, result_of, run_module, start_module, succeed
 from tests.lab import images
 from tests.lab.engines import RELEASES, Engine
 
@@ -41,7 +39,10 @@ def test_a_tarball_of_every_engine_loads_on_every_engine(
         synchronised = packaged.on(engine)
         assert converge("haku_sync", **synchronised.options).first["action"] == "load"
         diff_ids.add(tuple(synchronised.inspect(synchronised.image)["RootFS"]["Layers"]))
-        assert synchronised.run_image("read word < /data/greeting; echo $word; ls -d /data/pipe") == "hello\n/data/pipe"
+        assert synchronised.run_image("read word < /data/greeting; echo $word; ls -d /data/pipe").split() == [
+            "hello",
+            "/data/pipe",
+        ]
         assert synchronised.references == [synchronised.image]
         engine.docker("image", "rm", synchronised.image)
     assert len(diff_ids) == 1
@@ -173,7 +174,7 @@ def test_a_damaged_tarball_is_refused_and_the_former_image_stays(environment: En
     damaged = environment.tarball(package(environment, "two"))
     corrupt(damaged, how)
     former = environment.inspect(environment.image)["Id"]
-    result = run_tasks([Task("haku_sync", environment.options)])[0]
+    result = run_module("haku_sync", **environment.options)
     assert result["failed"]
     assert result["msg"].startswith(f"Tarball {damaged} is damaged: ")
     assert "pin an older version" in result["msg"]
@@ -184,8 +185,11 @@ def test_a_damaged_tarball_is_refused_and_the_former_image_stays(environment: En
 
 def test_two_syncs_at_once_load_once(environment: Environment) -> None:
     package(environment, "hello")
-    with start_directly("haku_sync", environment) as one, start_directly("haku_sync", environment) as other:
-        results = [json.loads(process.communicate()[0]) for process in (one, other)]
+    with (
+        start_module("haku_sync", **environment.options) as one,
+        start_module("haku_sync", **environment.options) as other,
+    ):
+        results = [result_of(process) for process in (one, other)]
     assert sorted(result["action"] for result in results) == ["load", "none"]
     assert environment.references == [environment.image]
 
@@ -195,8 +199,11 @@ def test_a_version_pruned_while_it_is_read_gives_way_to_the_newest(one_environme
     one_environment.execute("dd if=/dev/urandom of=/large bs=1M count=64 2>/dev/null")
     for greeting in ("one", "two", "three", "four"):
         one_environment.execute(f"echo {greeting} > /greeting")
-        with start_directly("haku_sync", one_environment) as sync, start_directly("haku_tar", one_environment) as pack:
-            packed, synchronised = (json.loads(process.communicate()[0]) for process in (pack, sync))
+        with (
+            start_module("haku_sync", **one_environment.options) as sync,
+            start_module("haku_tar", **one_environment.options) as pack,
+        ):
+            packed, synchronised = (result_of(process) for process in (pack, sync))
         assert packed["published"]
         # Before the first version there is nothing to load.
         assert synchronised.get("action") in (("load", "none") if greeting != "one" else (None, "load"))
@@ -207,8 +214,7 @@ def test_a_version_pruned_while_it_is_read_gives_way_to_the_newest(one_environme
 
 def test_versions_are_listed_without_an_engine(one_environment: Environment) -> None:
     version = package(one_environment, "hello")
-    listing = Task("haku_tar_info", {"shared_dir": str(one_environment.shared)})
-    (found,) = run_tasks([listing])
-    described = returned(found)["environments"][one_environment.name]
+    found = succeed("haku_tar_info", shared_dir=str(one_environment.shared))
+    described = found["environments"][one_environment.name]
     assert described["latest_timestamp"] == version
     assert described["all_versions"][0]["size"] == one_environment.tarball(version).stat().st_size

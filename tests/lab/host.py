@@ -44,7 +44,7 @@ class LabError(Exception):
 def run(*command: str | Path, stdin: bytes | Path | None = None, seconds: float = 600) -> str:
     """Run a command to its end, fed with these bytes or this file, and return what it printed.
 
-    :raises LabError: it failed or took too long; the message holds its output.
+    :raises LabError: it is not there, failed or took too long; the message holds its output.
     """
     words = [str(word) for word in command]
     try:
@@ -53,6 +53,8 @@ def run(*command: str | Path, stdin: bytes | Path | None = None, seconds: float 
                 done = subprocess.run(words, stdin=stream, capture_output=True, timeout=seconds, check=True)
         else:
             done = subprocess.run(words, input=stdin or b"", capture_output=True, timeout=seconds, check=True)
+    except FileNotFoundError as error:
+        raise LabError(f"`{words[0]}` is not installed") from error
     except subprocess.CalledProcessError as error:
         output = (error.stderr + error.stdout).decode(errors="replace").strip()
         raise LabError(f"`{' '.join(words)}` ended with {error.returncode}: {output}") from error

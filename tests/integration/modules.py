@@ -1,0 +1,134 @@
+# Copyright (c) haku.river contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Run the collection's modules as Ansible does on a managed machine: a process each, options in, one JSON result out.
+
+That a module is found, sent and started by Ansible is shown once for all, ad hoc and by the playbooks. Here it would
+only cost time: `run_module("haku_container", name="my-env", docker_host=url)` is the module and nothing else.
+
+The modules run on the interpreter that `HAKU_TEST_PYTHON` names, or on the one that runs the tests.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+_RUN_SECONDS = 600
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Converged:
+    """What `converge` saw: the forecast, the run, and the second run that changed nothing."""
+
+    check: Result
+    first: Result
+    second: Result
+
+
+def start_module(
+    module: str, /, *, check: bool = False, environment: Mapping[str, str] | None = None, **options: Any
+) -> subprocess.Popen[bytes]:
+    """Start a module, in diff mode; its result comes on standard output. `environment` is added to its own."""
+    arguments = {**options, "_ansible_check_mode": check, "_ansible_diff": True}
+    program = f"from ansible_collections.haku.river.plugins.modules.{module} import main; main()"
+    return subprocess.Popen(
+        [
+            os.environ.get("HAKU_TEST_PYTHON", sys.executable),
+            "-c",
+            program,
+            json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
+        ],
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT / ".checkout"), **(environment or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def result_of(process: subprocess.Popen[bytes]) -> Result:
+    """Wait for a module and read its result, `failed` or not."""
+    told, complaints = process.communicate(timeout=_RUN_SECONDS)
+    return _parsed(told, complaints)
+
+
+def _parsed(told: bytes, complaints: bytes = b"") -> Result:
+    try:
+        result: Result = json.loads(told)
+    except ValueError as error:
+        raise AssertionError(f"The module ended without a result:\n{told!r}\n{complaints.decode()}") from error
+    # Ansible keeps what was asked beside what was returned.
+    del result["invocation"]
+    return result
+
+
+def run_module(
+    module: str, /, *, check: bool = False, environment: Mapping[str, str] | None = None, **options: Any
+) -> Result:
+    """Run one module and return its result, `failed` or not."""
+    with start_module(module, check=check, environment=environment, **options) as process:
+        return result_of(process)
+
+
+def succeed(module: str, /, *, check: bool = False, **options: Any) -> Result:
+    """Run one module that must not fail."""
+    result = run_module(module, check=check, **options)
+    assert not result.get("failed"), f"{result.get('msg')}\n{result}"
+    return result
+
+
+def fail(module: str, /, *, check: bool = False, **options: Any) -> str:
+    """Run one module that must fail with a sentence of its own, not with a traceback; return the sentence."""
+    result = run_module(module, check=check, **options)
+    assert result.get("failed"), f"This should have failed: {result}"
+    assert "Traceback" not in json.dumps(result), result
+    sentence: str = result["msg"]
+    return sentence
+
+
+def converge(module: str, /, **options: Any) -> Converged:
+    """Forecast, run and run again; the forecast must be what the run reports, and the second run changes nothing.
+
+    A forecast says null where something cannot be known beforehand (the ID of a container yet to be created).
+    """
+    seen = Converged(succeed(module, check=True, **options), succeed(module, **options), succeed(module, **options))
+    check, first = returned(seen.check), returned(seen.first)
+    assert forecasts(check, first), f"forecast: {check}\nrun:      {first}"
+    assert seen.second["changed"] is False, f"The second run changed something: {seen.second}"
+    return seen
+
+
+def peak_memory(module: str, /, **options: Any) -> tuple[Result, int]:
+    """Run a module; returns its result and its peak resident memory in bytes."""
+    with start_module(module, **options) as process:
+        assert process.stdout
+        result = _parsed(process.stdout.read())
+        _pid, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    return result, usage.ru_maxrss * 1024
+
+
+def returned(result: Result) -> Result:
+    """The part of a result that the module itself returned."""
+    return {key: value for key, value in result.items() if key not in ("warnings", "deprecations")}
+
+
+def forecasts(forecast: Any, fact: Any) -> bool:
+    """Whether `fact` is as forecast; null in a forecast leaves the value open, never the key."""
+    if forecast is None:
+        return True
+    if isinstance(forecast, dict) and isinstance(fact, dict):
+        return forecast.keys() == fact.keys() and all(forecasts(forecast[key], fact[key]) for key in forecast)
+    if isinstance(forecast, list) and isinstance(fact, list):
+        return len(forecast) == len(fact) and all(map(forecasts, forecast, fact))
+    return bool(forecast == fact)

@@ -1,0 +1,90 @@
+# Copyright (c) haku.river contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The modules answer ad hoc, by both names, from a checkout and from the artifact that users install."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.integration.modules import CHECKOUT
+from tests.lab import images
+from tests.lab.machines import MACHINES, Machine
+
+NAME = "ad-hoc"
+BIN = Path(sys.executable).parent
+
+
+@pytest.fixture(scope="module")
+def packaged(machines: dict[str, Machine], inventory: Path) -> Path:
+    """Package an environment on the Host; returns the inventory."""
+    host = machines["node1"]
+    image = images.provide(images.BUSYBOX, host)
+    (MACHINES.shared / "hakuriver-containers").mkdir(exist_ok=True)
+    host.docker(
+        "run", "--detach", "--init", "--label", "haku.river.managed=true", "--name", NAME, image, "sleep", "999"
+    )
+    assert "CHANGED" in ad_hoc("haku_host", "haku_tar", inventory)
+    return inventory
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Build and install the artifact; returns the environment in which Ansible knows it, and no checkout."""
+    directory = tmp_path_factory.mktemp("installed")
+    run("ansible-galaxy", "collection", "build", "--output-path", str(directory), cwd=CHECKOUT)
+    (artifact,) = directory.glob("haku-river-*.tar.gz")
+    install = ("ansible-galaxy", "collection", "install", "--offline", "--no-deps", "--collections-path")
+    run(*install, str(directory / "collections"), str(artifact), cwd=directory)
+    collection = directory / "collections/ansible_collections/haku/river"
+    assert not (collection / ".checkout").exists()
+    return {
+        "PWD": str(directory),
+        "ANSIBLE_COLLECTIONS_PATH": str(directory / "collections"),
+        "ANSIBLE_LIBRARY": str(collection / "plugins/modules"),
+    }
+
+
+def run(*command: str, cwd: Path, **environment: str) -> str:
+    finished = subprocess.run(
+        [BIN / command[0], *command[1:]],
+        cwd=cwd,
+        env={**os.environ, "ANSIBLE_NOCOLOR": "1", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return finished.stdout
+
+
+def ad_hoc(group: str, module: str, inventory: Path, **environment: str) -> str:
+    """Run a module as README shows it."""
+    options = f"name={NAME} shared_dir=/shared"
+    cwd = Path(environment.pop("PWD", CHECKOUT))
+    return run("ansible", group, "-i", str(inventory), "-m", module, "-a", options, cwd=cwd, **environment)
+
+
+@pytest.mark.parametrize("name", ["haku_sync", "haku.river.haku_sync"])
+def test_from_a_checkout(name: str, packaged: Path, machines: dict[str, Machine]) -> None:
+    _synchronised_once(name, packaged, machines)
+
+
+@pytest.mark.parametrize("name", ["haku_sync", "haku.river.haku_sync"])
+def test_from_the_installed_artifact(
+    name: str, packaged: Path, machines: dict[str, Machine], installed: dict[str, str]
+) -> None:
+    _synchronised_once(name, packaged, machines, **installed)
+
+
+def _synchronised_once(name: str, inventory: Path, machines: dict[str, Machine], **environment: str) -> None:
+    for runner in ("node2", "node3"):
+        machines[runner].run("sh", "-c", f"docker image rm hakuriver/{NAME}:base 2>/dev/null || true")
+    assert ad_hoc("haku_runners", name, inventory, **environment).count("CHANGED") == 2
+    assert ad_hoc("haku_runners", name, inventory, **environment).count("SUCCESS") == 2

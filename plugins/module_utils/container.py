@@ -493,17 +493,19 @@ def await_running(engine: Engine, name: str) -> None:
     Raises `HakuError` with the exit code and the last lines of the log when it has not, whatever its restart policy
     makes of that.
     """
+    if not _keeps_running(engine, name):
+        raise _not_running(engine, name)
+
+
+def _keeps_running(engine: Engine, name: str) -> bool:
     settled = time.monotonic() + _SETTLE_SECONDS
     began = None
     while True:
-        answer = engine.find_container(name)
-        if answer is None:
-            raise HakuError(f"Container {name} was removed as it started", where=engine.url)
-        state = answer["State"]
+        state = (engine.find_container(name) or {"State": {"Running": False}})["State"]
         if not state["Running"] or state.get("Restarting") or began not in (None, state["StartedAt"]):
-            raise _not_running(engine, name)
+            return False
         if time.monotonic() >= settled:
-            return
+            return True
         began = state["StartedAt"]
         time.sleep(_POLL_SECONDS)
 
@@ -600,7 +602,11 @@ def _find(engine: Engine, container_name: str, environment: str) -> Container | 
     # What looks like the beginning of some container's ID finds that one too.
     if answer is None or answer["Name"].lstrip("/") != container_name:
         return None
-    return Container.from_inspect(environment, answer)
+    container = Container.from_inspect(environment, answer)
+    # One that keeps failing runs for moments; an engine that never started it again says that it is not such a one.
+    if container.state == "running" and answer.get("RestartCount") and not _keeps_running(engine, container_name):
+        return replace(container, state="restarting")
+    return container
 
 
 def _with_network_found(engine: Engine, asked: Settings) -> Settings:

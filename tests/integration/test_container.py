@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 import zlib
@@ -21,6 +22,7 @@ from tests.integration.environment import Environment
 from tests.integration.modules import converge, fail, returned, succeed
 from tests.lab import images
 from tests.lab.engines import Engine
+from tests.lab.host import wait_until
 from tests.lab.registry import Registry
 
 FORMER = ".FORMER"
@@ -494,6 +496,7 @@ def test_a_process_that_does_not_heed_is_killed_after_the_timeout(one_place: Pla
 
 def test_a_container_that_keeps_failing_is_an_error_when_it_should_run_and_can_be_stopped(place: Place) -> None:
     place.run("--restart", "always", place.image, "sh", "-c", "echo gave up; exit 7")
+    wait_until(lambda: place.inspect()["RestartCount"] > 0, "the engine to start the container again")
     message = fail("haku_container", **place.options)
     assert "ended with exit code 7 and last wrote: gave up" in message
     converge("haku_container", state="stopped", **place.options)
@@ -595,7 +598,7 @@ def test_a_former_container_that_was_left_is_told_of_and_goes_with_the_new_one(o
     one_place.run("--init", one_place.image, "sleep", "1000")
     result = succeed("haku_container", **one_place.options)
     assert not result["changed"]
-    assert f"docker rm --force {one_place.name}{FORMER}" in result["warnings"][0]
+    assert f"docker rm --force {one_place.name}{FORMER}" in json.dumps(result["warnings"])
     converge("haku_container", state="absent", **one_place.options)
     assert one_place.containers == []
 

@@ -1,4 +1,5 @@
-# Copyright: Contributors to the haku.river project
+# Copyright (c) haku.river contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+
 """Tests of the collection, and the lab that they run in."""

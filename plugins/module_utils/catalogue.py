@@ -60,8 +60,7 @@ class Catalogue:
         for file_name in self._file_names():
             name = parse_tarball_name(file_name)
             if name:
-                version = Version(name.environment, name.timestamp, self.path / file_name)
-                found.setdefault(name.environment, []).append(version)
+                found.setdefault(name.environment, []).append(self.version(name))
         return {
             environment: tuple(sorted(versions, key=lambda version: version.timestamp, reverse=True))
             for environment, versions in sorted(found.items())
@@ -70,6 +69,10 @@ class Catalogue:
     def versions(self, environment: str) -> tuple[Version, ...]:
         """All versions of one environment, newest first."""
         return self.environments().get(environment, ())
+
+    def version(self, name: TarballName) -> Version:
+        """The version that a tarball of this name is, whether it is there or not."""
+        return Version(name.environment, name.timestamp, self.path / str(name))
 
     def described(self, environment: str | None = None) -> dict[str, dict[str, Any]]:
         """The environments, or the one that is asked for, as HakuRiver's `list-tars` describes them."""
@@ -123,15 +126,14 @@ class Catalogue:
             with self.saying(f"Cannot remove {path}"):
                 path.unlink(missing_ok=True)
 
-    def publish(self, file: BinaryIO, name: TarballName) -> Version:
+    def publish(self, file: BinaryIO, name: TarballName) -> None:
         """Give a finished partial file its name. After this, and not before, Runners see it, whatever fails."""
-        version = Version(name.environment, name.timestamp, self.path / str(name))
-        with self.saying(f"Cannot publish {version.path}"):
+        path = self.path / str(name)
+        with self.saying(f"Cannot publish {path}"):
             file.flush()
             os.fsync(file.fileno())
-            os.rename(file.name, version.path)
+            os.rename(file.name, path)
             self._sync_directory()
-        return version
 
     def remove(self, version: Version) -> None:
         """Remove a version; it may be gone already."""

@@ -76,6 +76,16 @@ class Engine:
             except ImageNotFound:
                 return
 
+    def pull(self, reference: str) -> None:
+        """Pull one image by tag (`latest` if none is given) or digest, as the user who is logged in on this machine."""
+        remedy = "Check the name and tag, and this machine's way to the registry; for a private one, docker login"
+        with self.saying(f"Cannot pull image {reference}", remedy=remedy), self._patient():
+            for message in _progress(self.client.pull(reference, stream=True, decode=True)):
+                if "error" in message:
+                    raise EngineError(
+                        f"Cannot pull image {reference}", where=self.url, cause=message["error"], remedy=remedy
+                    )
+
     def save(self, reference: str) -> Iterator[bytes]:
         """Stream the tarball that `docker save` writes."""
         with self.saying(f"Cannot save image {reference}", remedy="Check the disk of the engine"), self._patient():
@@ -102,12 +112,65 @@ class Engine:
                 return None
         return found
 
-    def containers(self, labels: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
-        """All containers, stopped ones too, that carry the labels; as `docker ps --all` lists them."""
+    def containers(self, labels: Mapping[str, str] | None = None, sizes: bool = False) -> list[dict[str, Any]]:
+        """All containers, stopped ones too, that carry the labels; as `docker ps --all` lists them.
+
+        With `sizes` the engine also adds up each container's files, which takes it a while.
+        """
         wanted = [f"{label}={value}" for label, value in (labels or {}).items()]
-        with self.saying("Cannot list the containers"):
-            found: list[dict[str, Any]] = self.client.containers(all=True, filters={"label": wanted} if wanted else {})
+        with self.saying("Cannot list the containers"), self._patient():
+            found: list[dict[str, Any]] = self.client.containers(
+                all=True, size=sizes, filters={"label": wanted} if wanted else {}
+            )
         return found
+
+    def create_container(self, name: str, configuration: Mapping[str, Any]) -> str:
+        """Create a container and return its ID. `configuration` is the body of `POST /containers/create`."""
+        with self.saying(f"Cannot create container {name}"):
+            container_id: str = self.client.create_container_from_config(dict(configuration), name)["Id"]
+        return container_id
+
+    def update_container(self, container: str, changes: Mapping[str, Any]) -> None:
+        """Change limits and restart policy in place. `changes` is the body of `POST /containers/{id}/update`."""
+        with self.saying(f"Cannot update container {container}"):
+            # The SDK's own `update_container` knows no NanoCpus.
+            address = self.client._url("/containers/{0}/update", container)
+            self.client._raise_for_status(self.client._post_json(address, data=dict(changes)))
+
+    def rename_container(self, container: str, name: str) -> None:
+        """Give a container, running or not, another name."""
+        with self.saying(f"Cannot rename container {container} to {name}"):
+            self.client.rename(container, name)
+
+    def remove_container(self, container: str, force: bool = False) -> None:
+        """Remove a container and its anonymous volumes, with `force` a running one; it may be gone already."""
+        with self.saying(f"Cannot remove container {container}"), self._patient():
+            try:
+                self.client.remove_container(container, v=True, force=force)
+            except NotFound:
+                return
+
+    def restart(self, container: str, timeout_seconds: int) -> None:
+        """Stop a container as `stop` does, and start it again; a stopped one is started."""
+        remedy = f"See: docker logs {container}"
+        with self.saying(f"Cannot restart container {container}", remedy=remedy), self._patient():
+            self.client.restart(container, timeout=timeout_seconds)
+
+    def unpause(self, container: str) -> None:
+        """Let the processes of a paused container go on."""
+        with self.saying(f"Cannot unpause container {container}"):
+            self.client.unpause(container)
+
+    def last_words(self, container: str, lines: int) -> str:
+        """The end of what the container's process wrote to standard output and standard error."""
+        with self.saying(f"Cannot read the log of container {container}"):
+            log: bytes = self.client.logs(container, stdout=True, stderr=True, tail=lines)
+        return log.decode(errors="replace").strip()
+
+    def changed_paths(self, container: str) -> tuple[str, ...]:
+        """What differs from the container's image, as `docker diff` lists it: added, changed and deleted paths."""
+        with self.saying(f"Cannot list the changes in container {container}"), self._patient():
+            return tuple(change["Path"] for change in self.client.diff(container) or ())
 
     def start(self, container: str) -> None:
         """Start a container; a running one stays as it is."""
@@ -151,21 +214,25 @@ class Engine:
 
 def own_words(error: BaseException) -> str:
     """What the engine or the kernel said, without the wrapping that the SDK and its HTTP library put around it."""
-    if isinstance(error, APIError) and getattr(error, "explanation", None):
+    inner = _wrapped(error)
+    while inner is not None:
+        error, inner = inner, _wrapped(inner)
+    if isinstance(error, APIError) and error.explanation:
         explanation = error.explanation
         return explanation.decode() if isinstance(explanation, bytes) else str(explanation)
-    innermost = error
-    while True:
-        inner = [argument for argument in innermost.args if isinstance(argument, BaseException)]
-        inner += [cause for cause in (getattr(innermost, "reason", None),) if isinstance(cause, BaseException)]
-        if not inner and isinstance(innermost, DockerException) and innermost.__context__ is not None:
-            inner = [innermost.__context__]
-        if not inner:
-            break
-        innermost = inner[0]
-    if isinstance(innermost, OSError) and innermost.strerror:
-        return innermost.strerror
-    return str(innermost) or type(innermost).__name__
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
+
+
+def _wrapped(error: BaseException) -> BaseException | None:
+    """The error that this one only wraps: an argument of it, or what the SDK was handling when it raised its own."""
+    if isinstance(error, APIError):
+        return None
+    inner = [*error.args, getattr(error, "reason", None)]
+    if isinstance(error, DockerException):
+        inner.append(error.__context__)
+    return next((item for item in inner if isinstance(item, BaseException)), None)
 
 
 def _progress(messages: Iterable[Any]) -> Iterator[dict[str, Any]]:

@@ -14,6 +14,7 @@ from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
 LABEL_PREFIX = "haku.river."
 LABEL_MANAGED = LABEL_PREFIX + "managed"
 LABEL_ENVIRONMENT = LABEL_PREFIX + "env"
+LABEL_IMAGE = LABEL_PREFIX + "image"
 
 # A path component of a repository name:
 # https://github.com/distribution/reference/blob/main/regexp.go

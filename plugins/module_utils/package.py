@@ -99,7 +99,9 @@ def package(engine: Engine, catalogue: Catalogue, wish: Packaging, check_mode: b
             plan = plan_package(wish, taken, newest, versions, now)
             _check_order(plan, versions)
             facts = {} if check_mode else _apply(plan, engine, catalogue, taken, wish)
-    return _outcome(plan, catalogue, versions, taken, began, facts, (*engine.warnings, *warnings))
+    seconds = None if check_mode else round(time.monotonic() - began, 3)
+    warnings = (*engine.warnings, *warnings)
+    return _outcome(plan, catalogue, versions, {**facts, "seconds": seconds}, check_mode, warnings)
 
 
 def remove(
@@ -116,7 +118,7 @@ def remove(
     kept = [version.timestamp for version in versions if version not in plan.remove]
     return Outcome(
         changed=plan.changed,
-        facts={"name": environment, "removed": [version.timestamp for version in plan.remove], "versions": kept},
+        facts={"removed": [version.timestamp for version in plan.remove], "versions": kept},
         before={"versions": [version.timestamp for version in versions]},
         after={"versions": kept},
     )
@@ -196,53 +198,53 @@ def _check_order(plan: Plan, versions: tuple[Version, ...]) -> None:
 
 
 def _apply(plan: Plan, engine: Engine, catalogue: Catalogue, taken: Snapshot, wish: Packaging) -> Mapping[str, Any]:
-    facts: dict[str, Any] = {}
-    if plan.publish:
-        version, source = _publish(engine, catalogue, taken, plan.publish, wish.reference)
-        facts = {"size_bytes": version.size_bytes, "layers_from": source}
+    """Publish, and only then prune, oldest first; returns what could not be foretold."""
+    source = _publish(engine, catalogue, taken, plan.publish, wish.reference) if plan.publish else None
     for version in reversed(plan.remove):
         catalogue.remove(version)
-    return facts
+    return {"layers_from": source, "away_seconds": round(taken.away_seconds, 3)}
 
 
-def _publish(
-    engine: Engine, catalogue: Catalogue, taken: Snapshot, name: TarballName, reference: str
-) -> tuple[Version, str]:
-    """Write and publish the tarball; returns it and where its layers came from."""
+def _publish(engine: Engine, catalogue: Catalogue, taken: Snapshot, name: TarballName, reference: str) -> str:
+    """Write and publish the tarball; returns where its layers came from."""
     what = f"Cannot write {catalogue.path / str(name)}"
     with catalogue.saying(what), catalogue.partial(name) as spool, saved_image(engine, taken.reference, spool) as image:
         config = portable_config(image.config, taken.identity.configuration)
         with catalogue.partial(name) as file:
             write_tarball(file, config, taken.identity.diff_ids, image, reference)
-            return catalogue.publish(file, name), image.name
+            catalogue.publish(file, name)
+            return image.name
 
 
 def _outcome(
     plan: Plan,
     catalogue: Catalogue,
     versions: tuple[Version, ...],
-    taken: Snapshot,
-    began: float,
-    facts: Mapping[str, Any],
+    measured: Mapping[str, Any],
+    check_mode: bool,
     warnings: tuple[str, ...],
 ) -> Outcome:
+    """Report the end, or the forecast, in which a version that is yet to be published is null."""
     before = [version.timestamp for version in versions]
     removed = [version.timestamp for version in plan.remove]
-    published = [plan.publish.timestamp] if plan.publish else []
-    after = published + [timestamp for timestamp in before if timestamp not in removed]
-    newest = plan.publish or TarballName(versions[0].environment, versions[0].timestamp)
+    kept = [version for version in versions if version not in plan.remove]
+    newest: Version | None = kept[0] if kept else None
+    after: list[int | None] = [version.timestamp for version in kept]
+    if plan.publish:
+        newest = None if check_mode else catalogue.version(plan.publish)
+        after.insert(0, newest.timestamp if newest else None)
     return Outcome(
         changed=plan.changed,
         facts={
-            "name": newest.environment,
-            "version": newest.timestamp,
-            "tarball": str(catalogue.path / str(newest)),
             "published": bool(plan.publish),
+            "version": newest.timestamp if newest else None,
+            "tarball": str(newest.path) if newest else None,
+            "size_bytes": newest.size_bytes if newest else None,
             "removed": removed,
             "versions": after,
-            "away_seconds": round(taken.away_seconds, 3),
-            "seconds": round(time.monotonic() - began, 3),
-            **facts,
+            "layers_from": None,
+            "away_seconds": None,
+            **measured,
         },
         before={"versions": before},
         after={"versions": after},

@@ -81,7 +81,7 @@ def synchronise(engine: Engine, catalogue: Catalogue, wish: Synchronising, check
             # Who held the lock may have loaded it meanwhile, so look again.
             _remove_stale(engine, wish)
             outcome = _although_pruned(lambda: _attempt(engine, catalogue, wish, act=True))
-    seconds = round(time.monotonic() - began, 3)
+    seconds = None if check_mode else round(time.monotonic() - began, 3)
     return replace(outcome, facts={**outcome.facts, "seconds": seconds}, warnings=engine.warnings)
 
 
@@ -96,7 +96,7 @@ def remove(engine: Engine, wish: Synchronising, check_mode: bool) -> Outcome:
             engine.remove_image(wish.reference)
     return Outcome(
         changed=image is not None,
-        facts={"name": wish.environment, "action": "remove" if image else "none", "image": wish.reference},
+        facts={"action": "remove" if image else "none", "image": wish.reference},
         before={"version": image.timestamp if image else None},
         after={"version": None},
         warnings=engine.warnings,
@@ -230,7 +230,7 @@ def _nothing_done(wish: Synchronising, current: Image | None, bytes_read: int = 
 def _outcome(wish: Synchronising, changed: bool, facts: dict[str, Any], version_before: int | None) -> Outcome:
     return Outcome(
         changed=changed,
-        facts={"name": wish.environment, "image": wish.reference, **facts},
+        facts={"image": wish.reference, **facts},
         before={"version": version_before},
         after={"version": facts["version"]},
     )

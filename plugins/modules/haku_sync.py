@@ -75,11 +75,6 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-name:
-  description: The environment.
-  returned: success
-  type: str
-  sample: python-data-science
 image:
   description: The image's tag on this machine.
   returned: success
@@ -121,7 +116,7 @@ layers_reused:
   type: int
   sample: 0
 seconds:
-  description: How long it took.
+  description: How long it took. Null in check mode.
   returned: when O(state=present)
   type: float
   sample: 14.2

@@ -31,8 +31,7 @@ attributes:
     details:
       - To see whether anything changed, check mode commits the container as it runs, without stopping or pausing it,
         and removes that image again.
-      - The version and sizes of a tarball that is not written yet cannot be foretold; C(version) is then the time of
-        the check.
+      - What cannot be foretold of a tarball that is not written yet is null.
 options:
   name:
     description:
@@ -126,26 +125,26 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-name:
-  description: The environment.
-  returned: success
-  type: str
-  sample: python-data-science
+published:
+  description: Whether a new version was published, or in check mode would be.
+  returned: when O(state=present)
+  type: bool
+  sample: true
 version:
-  description: The newest version, in Unix seconds.
+  description: The newest version, in Unix seconds. Null in check mode if it would be published.
   returned: when O(state=present)
   type: int
   sample: 1767225600
 tarball:
-  description: The path of the newest version.
+  description: The path of the newest version. Null in check mode if it would be published.
   returned: when O(state=present)
   type: str
   sample: /shared/hakuriver-containers/python-data-science-1767225600.tar
-published:
-  description: Whether a new version was published.
+size_bytes:
+  description: The size of the newest version. Null in check mode if it would be published.
   returned: when O(state=present)
-  type: bool
-  sample: true
+  type: int
+  sample: 741343232
 removed:
   description: The versions that were removed, newest first.
   returned: success
@@ -153,28 +152,23 @@ removed:
   elements: int
   sample: [1764547200]
 versions:
-  description: The versions that there are now, newest first.
+  description: The versions that there are now, newest first. One that check mode would publish is null.
   returned: success
   type: list
   elements: int
   sample: [1767225600]
-size_bytes:
-  description: The size of the new tarball.
-  returned: when a version was published, not in check mode
-  type: int
-  sample: 741343232
 layers_from:
-  description: Where the layers came from.
-  returned: when a version was published, not in check mode
+  description: Where the layers of the new version came from. Null if none was published.
+  returned: when O(state=present)
   type: str
   sample: docker save
 away_seconds:
-  description: How long the environment was stopped; 0 if it was not.
+  description: How long the environment was stopped. 0 if it was not stopped, null in check mode.
   returned: when O(state=present)
   type: float
   sample: 0.42
 seconds:
-  description: How long all of it took.
+  description: How long all of it took. Null in check mode.
   returned: when O(state=present)
   type: float
   sample: 12.3

@@ -1,6 +1,7 @@
-# Copyright: Contributors to the haku.river project
+# Copyright (c) haku.river contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+
 """Docker engines: the host's own, and four of other versions and image stores beside it."""
 
 from __future__ import annotations
@@ -14,7 +15,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from .host import HOME, Daemon, LabError, debootstrap, require, run, stop as stop_process, succeeds, wait_until
+from .host import (
+    HOME,
+    Daemon,
+    LabError,
+    debootstrap,
+    exclusive,
+    remove,
+    require,
+    run,
+    stop as stop_process,
+    succeeds,
+    wait_until,
+)
 
 _PACKAGES = ("docker.io", "ca-certificates", "iproute2", "iptables", "tini")
 _MAIN_SOCKET = Path("/var/run/docker.sock")
@@ -55,7 +68,7 @@ class Release:
 
     @property
     def rootfs(self) -> Path:
-        """The root file system that the engine runs on; named after its recipe, so that a new recipe makes a new one."""
+        """The root file system that the engine runs on, named after its recipe: a new recipe makes a new one."""
         recipe = hashlib.sha256(repr((self.suite, _PACKAGES)).encode()).hexdigest()[:8]
         return HOME / "rootfs" / f"{self.suite}-{recipe}"
 
@@ -76,6 +89,7 @@ RELEASES = {
 }
 
 
+@exclusive("main")
 def start_main() -> Engine:
     """Return the host's own engine, started if nobody has."""
     if not _answers(_MAIN_SOCKET):
@@ -103,6 +117,7 @@ def stop_main() -> None:
         _started_by_systemd().unlink()
 
 
+@exclusive("engines")
 def start(names: Iterable[str] = tuple(RELEASES)) -> dict[str, Engine]:
     """Start the named engines, those not running already, side by side; keys are their names."""
     releases = [RELEASES[name] for name in names]
@@ -130,6 +145,13 @@ def running() -> dict[str, Engine]:
     """Return the lab's engines that answer now."""
     sockets = {name: release.directory / "docker.sock" for name, release in RELEASES.items()}
     return {name: _describe(name, socket) for name, socket in sockets.items() if _answers(socket)}
+
+
+def forget() -> None:
+    """Delete the state of the engines that do not run; base images are quickly loaded again."""
+    for release in RELEASES.values():
+        if release.daemon.pid is None:
+            remove(release.directory)
 
 
 def _start(release: Release) -> Engine:
@@ -163,7 +185,11 @@ def _answers(socket: Path) -> bool:
 def _describe(name: str, socket: Path) -> Engine:
     info = json.loads(run("docker", "--host", f"unix://{socket}", "info", "--format", "{{json .}}"))
     # The containerd store reports its snapshotter, "overlayfs", and says what it is among the details.
-    store = "containerd" if ["driver-type", "io.containerd.snapshotter.v1"] in (info["DriverStatus"] or []) else info["Driver"]
+    store = (
+        "containerd"
+        if ["driver-type", "io.containerd.snapshotter.v1"] in (info["DriverStatus"] or [])
+        else info["Driver"]
+    )
     return Engine(name, socket, info["ServerVersion"], store)
 
 

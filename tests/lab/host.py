@@ -1,10 +1,12 @@
-# Copyright: Contributors to the haku.river project
+# Copyright (c) haku.river contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+
 """The Debian host that the lab runs on: where its state is, its programs, packages and background processes."""
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import os
 import re
@@ -20,7 +22,9 @@ from pathlib import Path
 HOME = Path(os.environ.get("HAKU_LAB", "/var/tmp/haku-river-lab"))
 
 PREFIX = HOME.name
-"""Begins the name of everything the lab makes outside its directory, so that two labs, or a lab and a user, do not meet."""
+"""Begins the name of everything that the lab makes outside its directory, so that two labs do not meet."""
+
+_CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 
 _PACKAGE_OF = {
     "docker": "docker.io",
@@ -94,7 +98,9 @@ def debian_mirror() -> str:
     """Return the address that this host's apt gets Debian from."""
     sources = [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))]
     for source in sources:
-        found = source.is_file() and re.search(r"^[^#]*?(https?://\S+/debian)/?(\s|$)", source.read_text(), re.MULTILINE)
+        found = source.is_file() and re.search(
+            r"^[^#]*?(https?://\S+/debian)/?(\s|$)", source.read_text(), re.MULTILINE
+        )
         if found:
             return found[1]
     raise LabError("no Debian mirror in /etc/apt/sources.list or /etc/apt/sources.list.d")
@@ -107,8 +113,26 @@ def debootstrap(suite: str, packages: tuple[str, ...], target: Path) -> None:
         # A mirror that lags behind has a Release file of sid past its date.
         options = ["--quiet", "--variant=minbase", "--aptopt=Acquire::Check-Valid-Until false"]
         options += [f"--dpkgopt=path-exclude=/usr/share/{unread}/*" for unread in ("doc", "locale", "man")]
+        if ca_bundle() and "ca-certificates" in packages:
+            options.append(f"--customize-hook=upload {_CA_BUNDLE} {_CA_BUNDLE}")
         source = f"deb [trusted=yes] {debian_mirror()} {suite} main"
         run("mmdebstrap", *options, f"--include={','.join(packages)}", suite, partial, source)
+
+
+@functools.cache
+def ca_bundle() -> str:
+    """Return the authorities that the host trusts; what runs on it must trust an inspecting proxy as well."""
+    bundle = Path(_CA_BUNDLE)
+    return bundle.read_text() if bundle.exists() else ""
+
+
+@contextmanager
+def exclusive(what: str) -> Iterator[None]:
+    """Let one process (or thread) at a time make or start something."""
+    HOME.mkdir(parents=True, exist_ok=True)
+    with (HOME / f"{what}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager

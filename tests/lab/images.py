@@ -1,6 +1,7 @@
-# Copyright: Contributors to the haku.river project
+# Copyright (c) haku.river contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+
 """Base images without a registry: made once from Debian's packages, kept as tarballs, loaded into any engine."""
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
 
-from .host import HOME, atomic, debootstrap, require, run
+from .host import HOME, atomic, ca_bundle, debootstrap, exclusive, require, run
 
 _RECIPE_LABEL = "haku.river.lab.recipe"
 _CREATED = "2024-01-01T00:00:00Z"  # long past, so that whatever a test commits on top is newer
@@ -41,12 +42,14 @@ class Image:
     @property
     def tarball(self) -> Path:
         """The image as `docker load` takes it; made on first use, and byte for byte the same for every engine."""
-        path = HOME / "images" / f"{self.name.replace('/', '-').replace(':', '-')}-{self._digest}.tar"
-        if not path.exists():
-            with TemporaryDirectory(dir=_folder(path.parent)) as scratch, atomic(path) as partial:
-                layer = Path(scratch, "layer.tar")
-                self.make(layer)
-                self._pack(layer, partial)
+        name = f"{self.name.replace('/', '-').replace(':', '-')}-{self._digest}"
+        path = HOME / "images" / f"{name}.tar"
+        with exclusive(name):
+            if not path.exists():
+                with atomic(path) as partial, TemporaryDirectory(dir=path.parent) as scratch:
+                    layer = Path(scratch, "layer.tar")
+                    self.make(layer)
+                    self._pack(layer, partial)
         return path
 
     def is_on(self, engine: Docker) -> bool:
@@ -89,7 +92,8 @@ def provide(image: Image, engine: Docker) -> str:
 
 def debian(name: str, packages: tuple[str, ...], *command: str, suite: str = "bookworm") -> Image:
     """Describe an image of a minimal Debian with these packages."""
-    return Image(name, command, repr((suite, packages)), lambda layer: debootstrap(suite, packages, layer))
+    recipe = repr((suite, packages, ca_bundle()))
+    return Image(name, command, recipe, lambda layer: debootstrap(suite, packages, layer))
 
 
 def _busybox(layer: Path) -> None:
@@ -105,12 +109,19 @@ def _busybox(layer: Path) -> None:
                 (root / "bin" / applet).symlink_to("busybox")
         (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n")
         (root / "etc/group").write_text("root:x:0:\nnogroup:x:65534:\n")
-        run("tar", "--create", "--file", layer, "--owner=0", "--group=0", "--numeric-owner", "--sort=name", "-C", root, ".")
-
-
-def _folder(path: Path) -> Path:
-    path.mkdir(parents=True, exist_ok=True)
-    return path
+        run(
+            "tar",
+            "--create",
+            "--file",
+            layer,
+            "--owner=0",
+            "--group=0",
+            "--numeric-owner",
+            "--sort=name",
+            "-C",
+            root,
+            ".",
+        )
 
 
 BUSYBOX = Image("haku-lab/busybox:mini", ("sh",), "busybox-static 1", _busybox)

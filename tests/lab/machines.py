@@ -1,6 +1,7 @@
-# Copyright: Contributors to the haku.river project
+# Copyright (c) haku.river contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+
 """Machines for Ansible to manage: systemd, sshd, a Docker engine of their own and a directory shared between them."""
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .engines import Engine, main, start_main
-from .host import HOME, PREFIX, LabError, remove, require, run, wait_until
+from .host import HOME, PREFIX, LabError, exclusive, remove, require, run, wait_until
 from .images import Image, debian, provide
 
 SHARED = Path("/shared")
@@ -23,7 +24,12 @@ _PACKAGES = (
 
 # All capabilities but SYS_RESOURCE: where the host lacks that one, --privileged is refused ("unable to apply caps").
 _CONTAINER_OPTIONS = (
-    *("--cap-add=ALL", "--cap-drop=SYS_RESOURCE", "--security-opt=seccomp=unconfined", "--security-opt=apparmor=unconfined"),
+    *(
+        "--cap-add=ALL",
+        "--cap-drop=SYS_RESOURCE",
+        "--security-opt=seccomp=unconfined",
+        "--security-opt=apparmor=unconfined",
+    ),
     *("--security-opt=systempaths=unconfined", "--cgroupns=host", "--volume=/sys/fs/cgroup:/sys/fs/cgroup:rw"),
     *("--tmpfs=/run", "--tmpfs=/run/lock", "--stop-signal=SIGRTMIN+3"),
     "--volume=/var/lib/docker",  # overlay2 can't lie on the container's own overlay
@@ -100,6 +106,7 @@ BARE = Fleet(
 FLEETS = {fleet.name: fleet for fleet in (MACHINES, BARE)}
 
 
+@exclusive("machines")
 def start(fleet: Fleet = MACHINES) -> dict[str, Machine]:
     """Start the fleet's machines, those not running already, and return when each is ready.
 
@@ -119,32 +126,42 @@ def stop(fleet: Fleet) -> None:
     """Remove the fleet's machines with all that is on them and on their shared directory."""
     engine = main()
     if engine:
-        present = [_container(name) for name in fleet.members if _exists(engine, name)]
-        if present:
-            engine.docker("rm", "--force", "--volumes", *present)
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda name: _remove(name, engine), fleet.members))
     remove(fleet.directory)
 
 
-def running(fleet: Fleet) -> list[str]:
-    """Return the names of the fleet's machines that run now."""
+def running(fleet: Fleet = MACHINES) -> dict[str, Machine]:
+    """Return the fleet's machines that run now, by name."""
     engine = main()
-    return [name for name in fleet.members if _exists(engine, name, "status=running")] if engine else []
+    if engine is None:
+        return {}
+    return {name: _describe(name, engine) for name in fleet.members if _exists(engine, name, "status=running")}
 
 
 def _start(fleet: Fleet, name: str, engine: Engine, key: Path) -> Machine:
     container = _container(name)
     if not _exists(engine, name, "status=running", f"ancestor={fleet.image.name}"):
-        if _exists(engine, name):
-            engine.docker("rm", "--force", "--volumes", container)
+        _remove(name, engine)
         own_options = ("--name", container, "--hostname", name, f"--volume={fleet.shared}:{SHARED}")
         engine.docker("run", "--detach", *own_options, *_CONTAINER_OPTIONS, fleet.image.name)
-    address = engine.docker("inspect", "--format", "{{.NetworkSettings.IPAddress}}", container).strip()
-    machine = Machine(name, container, address, engine)
+    machine = _describe(name, engine)
     public_key = key.with_suffix(".pub")
     machine.run("install", "-D", "--mode=600", "/dev/stdin", "/root/.ssh/authorized_keys", stdin=public_key)
     for probe in fleet.probes:
         wait_until(lambda probe=probe: machine.succeeds(*probe), f"`{' '.join(probe)}` on {name}")  # type: ignore[misc]
     return machine
+
+
+def _remove(name: str, engine: Engine) -> None:
+    if _exists(engine, name):
+        engine.docker("rm", "--force", "--volumes", _container(name))
+
+
+def _describe(name: str, engine: Engine) -> Machine:
+    container = _container(name)
+    address = engine.docker("inspect", "--format", "{{.NetworkSettings.IPAddress}}", container).strip()
+    return Machine(name, container, address, engine)
 
 
 def _container(name: str) -> str:
@@ -175,7 +192,7 @@ def _write_inventory(fleet: Fleet, machines: list[Machine], key: Path) -> None:
     variables = {
         "ansible_user": "root",
         "ansible_ssh_private_key_file": key,
-        "ansible_ssh_common_args": f"-o UserKnownHostsFile={known_hosts} -o StrictHostKeyChecking=yes -o IdentitiesOnly=yes",
+        "ansible_ssh_common_args": f"-o UserKnownHostsFile={known_hosts} -o StrictHostKeyChecking=yes",
         "ansible_python_interpreter": "/usr/bin/python3",
         "haku_shared_dir": SHARED,
     }

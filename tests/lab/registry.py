@@ -1,6 +1,7 @@
-# Copyright: Contributors to the haku.river project
+# Copyright (c) haku.river contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
+
 """A registry to pull from, on the loopback address, where engines need no TLS."""
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import socket
 from dataclasses import dataclass
 
 from .engines import start_main
-from .host import HOME, Daemon, wait_until
+from .host import HOME, Daemon, exclusive, wait_until
 from .images import Image, provide
 
 _DIRECTORY = HOME / "registry"
@@ -43,6 +44,7 @@ class Registry:
         return full_name
 
 
+@exclusive("registry")
 def start() -> Registry:
     """Start the registry, if it does not run already."""
     if _DAEMON.pid is None:

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lint sanity unit integration test build lab-up lab-down clean
+
+help: ## Show the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+setup: $(READY) ## Install what the checks and tests need: Debian packages (as root) and .venv
+
+$(READY): requirements-dev.txt .ci/setup
+	.ci/setup $(VENV)
+	touch $@
+
+lint: $(READY) ## Style, types, playbooks, documentation, changelog, shell scripts
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy -p ansible_collections.haku.river.plugins -p tests
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --strict
+	ANSIBLE_COLLECTIONS_PATH=.checkout $(BIN)/antsibull-docs lint-collection-docs --plugin-docs .
+	$(BIN)/antsibull-changelog lint
+	shellcheck .ci/run .ci/setup tests/lab/serve
+
+sanity: $(READY) ## Every ansible-test sanity test, without ignore files
+	$(BIN)/python .ci/sanity.py
+
+unit: $(READY) ## Tests that need no engine
+	$(BIN)/pytest tests/unit
+
+integration: $(READY) ## Tests on real engines and machines (root; the lab starts and stops by itself)
+	$(BIN)/pytest tests/integration
+
+test: lint sanity unit integration ## All of the above
+
+build: $(READY) ## The collection's artifact, in build/
+	$(BIN)/ansible-galaxy collection build --force --output-path build
+
+lab-up: $(READY) ## Start the lab for a fast development loop (then: HAKU_LAB_KEEP=1 make integration)
+	$(BIN)/python -m tests.lab up
+
+lab-down: $(READY) ## Stop the lab
+	$(BIN)/python -m tests.lab down
+
+clean: ## Delete what the other targets made in this directory
+	rm -rf $(VENV) build .mypy_cache .pytest_cache .ruff_cache .ansible

@@ -1,0 +1,626 @@
+# Copyright (c) haku.river contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The env container: what there is, what is to be done to it, and doing it."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ansible_collections.haku.river.plugins.module_utils.engine import Engine
+from ansible_collections.haku.river.plugins.module_utils.errors import EngineError, HakuError
+from ansible_collections.haku.river.plugins.module_utils.names import LABEL_ENVIRONMENT, LABEL_IMAGE, LABEL_MANAGED
+from ansible_collections.haku.river.plugins.module_utils.outcome import Outcome
+from ansible_collections.haku.river.plugins.module_utils.settings import Difference, Settings, differences
+from ansible_collections.haku.river.plugins.module_utils.timestamps import iso_time, unix_timestamp
+
+# In upper case, so that no environment can be called so.
+_ASIDE_SUFFIX = ".FORMER"
+# A program that is not there, or that gives up as it reads its configuration, is gone within this time.
+_SETTLE_SECONDS = 1.0
+_POLL_SECONDS = 0.1
+# Between two attempts the engine waits longer each time, so a container that keeps failing is soon seen at rest.
+_EXIT_SECONDS = 5.0
+_LAST_LINES = 10
+# Paused processes exist; those of a restarting container will in a moment.
+_ALIVE = ("running", "paused", "restarting")
+
+
+@dataclass(frozen=True)
+class Desired:
+    """What the user wants. `state` and `pull` are the module's choices; what `asked` leaves None is not compared."""
+
+    name: str
+    asked: Settings = Settings()
+    state: str = "started"
+    pull: str = "missing"
+    recreate: bool = False
+    adopt: bool = False
+    stop_timeout_seconds: int = 10
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container that has the name of an environment. `state` is the engine's word, such as `running` or `exited`."""
+
+    id: str
+    state: str
+    settings: Settings
+    managed: bool
+    removes_itself: bool = False
+    created: int | None = None
+
+    @classmethod
+    def from_inspect(cls, name: str, answer: Mapping[str, Any]) -> Container:
+        """Read the answer of the engine's `GET /containers/{id}/json`; `name` is the environment's."""
+        return cls(
+            id=answer["Id"],
+            state=answer["State"]["Status"],
+            settings=Settings.from_inspect(answer),
+            managed=is_env_container(name, answer["Config"].get("Labels") or {}),
+            removes_itself=bool(answer["HostConfig"].get("AutoRemove")),
+            created=unix_timestamp(answer.get("Created")),
+        )
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What there is before anything is done; `has_image` is about the image that a new container would have.
+
+    A re-creation that was killed leaves the former container under its name aside: alone, so that it is the
+    `container` here and its name has to be given back (`aside`), or beside the new one (`leftover`).
+    """
+
+    container: Container | None
+    has_image: bool
+    aside: bool = False
+    leftover: bool = False
+
+
+class Step(ABC):
+    """One thing to do, with the engine, and in words."""
+
+    @property
+    @abstractmethod
+    def words(self) -> str:
+        """What is done, as the module reports it in `actions`."""
+
+    @abstractmethod
+    def run(self, engine: Engine) -> None:
+        """Do it; raises `HakuError`, and then leaves the container as it was."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps, what they change, and the state that the container then has (`absent` without one)."""
+
+    steps: tuple[Step, ...]
+    differences: tuple[Difference, ...]
+    state: str
+    renews: bool = False
+
+
+def manage_container(engine: Engine, desired: Desired, check_mode: bool) -> Outcome:
+    """Bring the env container to what is desired."""
+    desired = replace(desired, asked=_with_network_found(engine, desired.asked))
+    seen = observe(engine, desired)
+    decided = plan(seen, desired)
+    if not check_mode:
+        apply(engine, decided)
+    container = _forecast(seen, decided, desired) if check_mode else observe(engine, desired).container
+    return Outcome(
+        changed=bool(decided.steps),
+        facts={
+            "name": desired.name,
+            "container": _facts(desired.name, container),
+            "actions": [step.words for step in decided.steps],
+        },
+        before={each.option: each.there for each in decided.differences if each.there is not None},
+        after={each.option: each.asked for each in decided.differences},
+        warnings=(*engine.warnings, *_leftover_warnings(seen, desired)),
+    )
+
+
+def observe(engine: Engine, desired: Desired) -> Seen:
+    """Ask the engine for all that a plan depends on."""
+    named, former = (_find(engine, name, desired.name) for name in (desired.name, aside_name(desired.name)))
+    # Nobody's container that merely has our name for the former one is ours.
+    former = former if former and former.managed else None
+    container = named or former
+    image = desired.asked.image or (container.settings.image if container else None)
+    return Seen(
+        container=container,
+        has_image=bool(image and engine.find_image(image)),
+        aside=named is None and former is not None,
+        leftover=named is not None and former is not None,
+    )
+
+
+def plan(seen: Seen, desired: Desired) -> Plan:
+    """Decide what to do; raises `HakuError` when that needs a permission or an option that is not given."""
+    container = seen.container
+    if container is not None:
+        _check_may_touch(container, desired)
+    if desired.state == "absent":
+        return _removal(seen, desired)
+    if container is None:
+        return _creation(seen, desired)
+    decided = _convergence(container, seen, desired)
+    put_back: tuple[Step, ...] = (PutBack(desired.name),) if seen.aside else ()
+    return replace(decided, steps=put_back + decided.steps)
+
+
+def apply(engine: Engine, decided: Plan) -> None:
+    """Run the steps of a plan."""
+    for step in decided.steps:
+        step.run(engine)
+
+
+def is_env_container(name: str, labels: Mapping[str, str]) -> bool:
+    """Whether the labels make the container of that name the env container of the environment with that name."""
+    return labels.get(LABEL_MANAGED) == "true" and labels.get(LABEL_ENVIRONMENT) == name
+
+
+def aside_name(name: str) -> str:
+    """What a container is called while another takes its place."""
+    return name + _ASIDE_SUFFIX
+
+
+# Planning
+
+
+def _check_may_touch(container: Container, desired: Desired) -> None:
+    if not container.managed and not desired.adopt:
+        raise HakuError(
+            f"Container {desired.name} is not managed by haku.river "
+            f"(it has no labels {LABEL_MANAGED}=true and {LABEL_ENVIRONMENT}={desired.name})",
+            remedy="Set adopt: true if it really is the environment, or choose another name",
+        )
+
+
+def _removal(seen: Seen, desired: Desired) -> Plan:
+    steps: list[Step] = []
+    changes: list[Difference] = []
+    if seen.container:
+        name = aside_name(desired.name) if seen.aside else desired.name
+        steps.append(Remove(name, seen.container.state, desired.stop_timeout_seconds))
+        changes.append(Difference("state", "absent", seen.container.state))
+    if seen.leftover:
+        steps.append(Remove(aside_name(desired.name), "exited", desired.stop_timeout_seconds))
+    return Plan(tuple(steps), tuple(changes), "absent")
+
+
+def _creation(seen: Seen, desired: Desired) -> Plan:
+    if not desired.asked.image:
+        raise HakuError(
+            f"There is no container {desired.name}, and no image to create it from",
+            remedy="Set image, for example to python:3.9-slim",
+        )
+    settings = desired.asked.completed()
+    runs = desired.state in ("started", "restarted")
+    state = "running" if runs else "created"
+    said = [Difference(option, value, None) for option, value in settings.as_options().items() if value]
+    return Plan(
+        steps=(*_pulling(seen, desired, desired.asked.image), Create(desired.name, settings, runs)),
+        differences=(Difference("state", state, "absent"), *said),
+        state=state,
+        renews=True,
+    )
+
+
+def _convergence(container: Container, seen: Seen, desired: Desired) -> Plan:
+    found = _unlabelled(container, desired) + differences(desired.asked, container.settings)
+    needs_new = tuple(each for each in found if not each.in_place)
+    if needs_new and not desired.recreate:
+        raise _needs_permission(needs_new, container, desired)
+    _check_can_act(container, desired, stops=bool(needs_new) or desired.state in ("stopped", "restarted"))
+    if needs_new:
+        return _replacement(container, seen, desired)
+    update = (Update(desired.name, _in_place(desired.asked, found)),) if found else ()
+    life, state = _life(container.state, desired)
+    return Plan((*update, *life), (*found, *_state_change(container.state, state)), state)
+
+
+def _unlabelled(container: Container, desired: Desired) -> tuple[Difference, ...]:
+    """An adopted container can get its labels only as a new one; without `recreate` it stays adopted each time."""
+    if container.managed or not desired.recreate:
+        return ()
+    return (Difference("managed", asked=True, there=False),)
+
+
+def _needs_permission(needs_new: tuple[Difference, ...], container: Container, desired: Desired) -> HakuError:
+    others = differences(desired.asked.completed(), container.settings)
+    reset = [each.option for each in others if each.option not in {each.option for each in needs_new}]
+    lost = f", and the settings that are not asked for ({', '.join(reset)}) return to their defaults" if reset else ""
+    return HakuError(
+        f"Container {desired.name} is not as asked",
+        cause="; ".join(map(str, needs_new)),
+        remedy=f"Only a new container can be. Set recreate: true if the changes made inside it may be lost{lost}; "
+        "haku_tar packages them first",
+    )
+
+
+def _check_can_act(container: Container, desired: Desired, stops: bool) -> None:
+    if container.state in ("dead", "removing"):
+        raise HakuError(
+            f"Container {desired.name} is {container.state}: the engine began to remove it and did not finish",
+            remedy="Remove it with state: absent, then create it again",
+        )
+    if container.removes_itself and stops and container.state in _ALIVE:
+        raise HakuError(
+            f"Container {desired.name} would be lost when it stops, as it was started with --rm",
+            remedy="Package it with haku_tar and consistency: pause, remove it, and create it with haku_container",
+        )
+
+
+def _replacement(container: Container, seen: Seen, desired: Desired) -> Plan:
+    image = desired.asked.image or container.settings.image or ""
+    settings = replace(desired.asked, image=image).completed()
+    runs = desired.state in ("started", "restarted") or (desired.state == "present" and container.state in _ALIVE)
+    step = Replace(desired.name, settings, runs, container.state, desired.stop_timeout_seconds)
+    state = "running" if runs else "created"
+    found = _unlabelled(container, desired) + differences(settings, container.settings)
+    return Plan(
+        steps=(*_pulling(seen, desired, image), step),
+        differences=(*found, *_state_change(container.state, state)),
+        state=state,
+        renews=True,
+    )
+
+
+def _pulling(seen: Seen, desired: Desired, image: str) -> tuple[Step, ...]:
+    if desired.pull == "never" and not seen.has_image:
+        raise HakuError(
+            f"The engine has no image {image}, and pull is never",
+            remedy="Load or pull it on this machine, or set pull: missing",
+        )
+    return (Pull(image),) if desired.pull == "always" or not seen.has_image else ()
+
+
+def _in_place(asked: Settings, found: tuple[Difference, ...]) -> Settings:
+    options = {each.option for each in found}
+    return Settings(
+        cpus=asked.cpus if "cpus" in options else None,
+        memory_bytes=asked.memory_bytes if "memory" in options else None,
+        restart_policy=asked.restart_policy if "restart_policy" in options else None,
+    )
+
+
+def _life(state: str, desired: Desired) -> tuple[tuple[Step, ...], str]:
+    """The steps from one state of life to the desired one, and the state that is reached."""
+    name, timeout = desired.name, desired.stop_timeout_seconds
+    alive = state in _ALIVE
+    # A frozen process cannot heed the signal to stop.
+    thaw: tuple[Step, ...] = (Unpause(name),) if state == "paused" else ()
+    if desired.state == "stopped":
+        return ((*thaw, Stop(name, timeout)), "exited") if alive else ((), state)
+    if desired.state == "restarted":
+        return ((*thaw, Restart(name, timeout)) if alive else (Start(name),)), "running"
+    if desired.state == "present" or state == "running":
+        return (), state
+    if state == "paused":
+        return thaw, "running"
+    return (Restart(name, timeout) if state == "restarting" else Start(name),), "running"
+
+
+def _state_change(there: str, asked: str) -> tuple[Difference, ...]:
+    return (Difference("state", asked, there),) if asked != there else ()
+
+
+# Doing
+
+
+@dataclass(frozen=True)
+class PutBack(Step):
+    """Give a container that an interrupted re-creation left aside its name again."""
+
+    name: str
+
+    @property
+    def words(self) -> str:
+        return f"put back container {self.name}, which an interrupted re-creation had set aside"
+
+    def run(self, engine: Engine) -> None:
+        engine.rename_container(aside_name(self.name), self.name)
+
+
+@dataclass(frozen=True)
+class Pull(Step):
+    """Pull an image from its registry."""
+
+    image: str
+
+    @property
+    def words(self) -> str:
+        return f"pull image {self.image}"
+
+    def run(self, engine: Engine) -> None:
+        engine.pull(self.image)
+
+
+@dataclass(frozen=True)
+class Create(Step):
+    """Create a container where there is none; one that does not run as it should is removed again."""
+
+    name: str
+    settings: Settings
+    runs: bool
+
+    @property
+    def words(self) -> str:
+        return f"create {'and start ' if self.runs else ''}container {self.name} from image {self.settings.image}"
+
+    def run(self, engine: Engine) -> None:
+        container_id = _create(engine, self.name, self.settings)
+        if self.runs:
+            with _on_failure(lambda: engine.remove_container(container_id, force=True)):
+                _start(engine, self.name)
+
+
+@dataclass(frozen=True)
+class Replace(Step):
+    """Put a new container into the place of one that was in `former_state`; if that fails, the former is back."""
+
+    name: str
+    settings: Settings
+    runs: bool
+    former_state: str
+    stop_timeout_seconds: int
+
+    @property
+    def words(self) -> str:
+        return f"re-create {'and start ' if self.runs else ''}container {self.name} from image {self.settings.image}"
+
+    def run(self, engine: Engine) -> None:
+        former = aside_name(self.name)
+        engine.rename_container(self.name, former)
+        with _on_failure(lambda: self._restore(engine, former)):
+            # While the former one still runs: an engine that refuses the settings interrupts nothing.
+            container_id = _create(engine, self.name, self.settings)
+            with _on_failure(lambda: engine.remove_container(container_id, force=True)):
+                if self.former_state in _ALIVE:
+                    _stop(engine, former, self.former_state, self.stop_timeout_seconds)
+                if self.runs:
+                    _start(engine, self.name)
+        engine.remove_container(former)
+
+    def _restore(self, engine: Engine, former: str) -> None:
+        engine.rename_container(former, self.name)
+        if self.former_state in _ALIVE:
+            engine.start(self.name)
+
+
+@dataclass(frozen=True)
+class Update(Step):
+    """Change limits and restart policy in place."""
+
+    name: str
+    settings: Settings
+
+    @property
+    def words(self) -> str:
+        return f"update {', '.join(self.settings.as_options())} of container {self.name}"
+
+    def run(self, engine: Engine) -> None:
+        engine.update_container(self.name, self.settings.as_update())
+
+
+@dataclass(frozen=True)
+class Start(Step):
+    """Start a container that is stopped; one that does not keep running is stopped again."""
+
+    name: str
+
+    @property
+    def words(self) -> str:
+        return f"start container {self.name}"
+
+    def run(self, engine: Engine) -> None:
+        with _on_failure(lambda: engine.stop(self.name, 0)):
+            _start(engine, self.name)
+
+
+@dataclass(frozen=True)
+class Restart(Step):
+    """Stop a container and start it again."""
+
+    name: str
+    stop_timeout_seconds: int
+
+    @property
+    def words(self) -> str:
+        return f"restart container {self.name}"
+
+    def run(self, engine: Engine) -> None:
+        engine.restart(self.name, self.stop_timeout_seconds)
+        await_running(engine, self.name)
+
+
+@dataclass(frozen=True)
+class Unpause(Step):
+    """Let a paused container go on."""
+
+    name: str
+
+    @property
+    def words(self) -> str:
+        return f"unpause container {self.name}"
+
+    def run(self, engine: Engine) -> None:
+        engine.unpause(self.name)
+
+
+@dataclass(frozen=True)
+class Stop(Step):
+    """Stop a container."""
+
+    name: str
+    stop_timeout_seconds: int
+
+    @property
+    def words(self) -> str:
+        return f"stop container {self.name}"
+
+    def run(self, engine: Engine) -> None:
+        engine.stop(self.name, self.stop_timeout_seconds)
+
+
+@dataclass(frozen=True)
+class Remove(Step):
+    """Remove a container, stopped first if it runs, so that its process may end in order."""
+
+    name: str
+    state: str
+    stop_timeout_seconds: int
+
+    @property
+    def words(self) -> str:
+        return f"{'stop and ' if self.state in _ALIVE else ''}remove container {self.name}"
+
+    def run(self, engine: Engine) -> None:
+        if self.state in _ALIVE:
+            _stop(engine, self.name, self.state, self.stop_timeout_seconds)
+        engine.remove_container(self.name, force=True)
+
+
+def await_running(engine: Engine, name: str) -> None:
+    """Return when a container that was just started has kept running for a moment.
+
+    Raises `HakuError` with the exit code and the last lines of the log when it has not, whatever its restart policy
+    makes of that.
+    """
+    settled = time.monotonic() + _SETTLE_SECONDS
+    began = None
+    while True:
+        answer = engine.find_container(name)
+        if answer is None:
+            raise HakuError(f"Container {name} was removed as it started", where=engine.url)
+        state = answer["State"]
+        if not state["Running"] or state.get("Restarting") or began not in (None, state["StartedAt"]):
+            raise _not_running(engine, name)
+        if time.monotonic() >= settled:
+            return
+        began = state["StartedAt"]
+        time.sleep(_POLL_SECONDS)
+
+
+def _start(engine: Engine, name: str) -> None:
+    engine.start(name)
+    await_running(engine, name)
+
+
+def _stop(engine: Engine, name: str, state: str, timeout_seconds: int) -> None:
+    if state == "paused":
+        engine.unpause(name)
+    engine.stop(name, timeout_seconds)
+
+
+def _create(engine: Engine, name: str, settings: Settings) -> str:
+    labels = {LABEL_MANAGED: "true", LABEL_ENVIRONMENT: name, LABEL_IMAGE: settings.image or ""}
+    return engine.create_container(name, settings.as_creation(labels))
+
+
+@contextmanager
+def _on_failure(undo: Callable[[], object]) -> Iterator[None]:
+    """Call `undo` if the block fails or is interrupted; when that fails too, say both."""
+    try:
+        yield
+    except BaseException as failure:
+        try:
+            undo()
+        except HakuError as second:
+            raise HakuError(
+                str(failure).rstrip("."),
+                cause=f"and then, on the way back: {second}",
+                remedy="See what there is with docker ps --all; a container named *.FORMER is the one from before",
+            ) from failure
+        raise
+
+
+def _not_running(engine: Engine, name: str) -> HakuError:
+    command, exit_code = _exit(engine, name)
+    try:
+        log = engine.last_words(name, _LAST_LINES)
+    except EngineError:
+        # Some logging drivers cannot be read; the exit code says enough.
+        log = ""
+    return HakuError(
+        f"Container {name} does not keep running",
+        where=engine.url,
+        cause=f"`{command}` ended with exit code {exit_code}" + (f" and last wrote: {log}" if log else ""),
+        remedy="Give it a command that its image has and that does not end, such as the default: sleep infinity",
+    )
+
+
+def _exit(engine: Engine, name: str) -> tuple[str, int]:
+    """The command of a container that does not keep running, and its exit code once it is seen at rest."""
+    deadline = time.monotonic() + _EXIT_SECONDS
+    while True:
+        answer = engine.find_container(name)
+        if answer is None:
+            return name, -1
+        state = answer["State"]
+        if not state["Running"] or state.get("Restarting") or time.monotonic() > deadline:
+            return shlex.join(Settings.from_inspect(answer).command or ()), state["ExitCode"]
+        time.sleep(_POLL_SECONDS / 2)
+
+
+# Seeing and telling
+
+
+def _find(engine: Engine, container_name: str, environment: str) -> Container | None:
+    answer = engine.find_container(container_name)
+    # What looks like the beginning of some container's ID finds that one too.
+    if answer is None or answer["Name"].lstrip("/") != container_name:
+        return None
+    return Container.from_inspect(environment, answer)
+
+
+def _with_network_found(engine: Engine, asked: Settings) -> Settings:
+    """The engine keeps `container:<name>` as `container:<id>`."""
+    kind, colon, other = (asked.network or "").partition(":")
+    if kind != "container" or not colon:
+        return asked
+    answer = engine.find_container(other)
+    if answer is None:
+        raise HakuError(f"There is no container {other}, whose network is asked for", where=engine.url)
+    return replace(asked, network=f"container:{answer['Id']}")
+
+
+def _forecast(seen: Seen, decided: Plan, desired: Desired) -> Container | None:
+    if decided.state == "absent":
+        return None
+    if seen.container is None or decided.renews:
+        image = desired.asked.image or (seen.container.settings.image if seen.container else None)
+        return Container("", decided.state, Settings(image=image), managed=True)
+    return replace(seen.container, state=decided.state)
+
+
+def _facts(name: str, container: Container | None) -> dict[str, Any] | None:
+    if container is None:
+        return None
+    return {
+        "id": container.id or None,
+        "name": name,
+        "image": container.settings.image,
+        "state": container.state,
+        "created": iso_time(container.created) if container.created is not None else None,
+        "managed": container.managed,
+    }
+
+
+def _leftover_warnings(seen: Seen, desired: Desired) -> tuple[str, ...]:
+    if not seen.leftover or desired.state == "absent":
+        return ()
+    former = aside_name(desired.name)
+    return (
+        f"Container {former} is the former {desired.name}, left by a re-creation that was interrupted. "
+        f"When nothing in it is missed, remove it: docker rm --force {former}",
+    )

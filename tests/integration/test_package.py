@@ -1,0 +1,258 @@
+# Copyright (c) haku.river contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Packaging, on real engines."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.integration.ansible_run import CHECKOUT, converge, fail, succeed
+from tests.integration.environment import Environment
+from tests.lab.host import run
+
+
+def test_a_package_is_forecast_published_and_not_repeated(environment: Environment) -> None:
+    environment.execute("echo hello > /greeting")
+    container = environment.inspect(environment.name)["Id"]
+    seen = converge("haku_tar", **environment.options)
+    assert seen.first["published"]
+    assert seen.first["versions"] == environment.versions == [seen.first["version"]]
+    assert seen.first["layers_from"] == "docker save"
+    assert seen.first["diff"] == {"before": {"versions": []}, "after": {"versions": environment.versions}}
+    assert seen.second["version"] == seen.first["version"]
+    assert environment.running
+    assert environment.inspect(environment.name)["Id"] == container
+    assert environment.references == []
+    assert environment.leftovers == []
+
+
+def test_a_change_is_published_as_a_newer_version_and_the_older_goes(environment: Environment) -> None:
+    first = succeed("haku_tar", **environment.options)
+    environment.execute("echo hello > /greeting")
+    seen = converge("haku_tar", **environment.options)
+    assert seen.first["version"] > first["version"]
+    assert seen.first["removed"] == [first["version"]]
+    assert environment.versions == [seen.first["version"]]
+
+
+def test_the_container_runs_again_before_the_save_begins(environment: Environment) -> None:
+    began = environment.engine.docker("info", "--format", "{{.SystemTime}}").strip()
+    assert succeed("haku_tar", **environment.options)["away_seconds"] > 0
+    ended = environment.engine.docker("info", "--format", "{{.SystemTime}}").strip()
+    told = environment.engine.docker("events", "--since", began, "--until", ended, "--format", "{{json .}}")
+    events = [json.loads(line) for line in told.splitlines()]
+    actions = [event["Action"] for event in events if event["Type"] in ("container", "image")]
+    assert actions.index("die") < actions.index("commit") < actions.index("start") < actions.index("save")
+
+
+def test_pausing_keeps_the_processes(environment: Environment) -> None:
+    started_at = environment.inspect(environment.name)["State"]["StartedAt"]
+    environment.execute("echo hello > /greeting")
+    result = succeed("haku_tar", **environment.options, consistency="pause")
+    assert result["published"]
+    assert result["away_seconds"] == 0
+    state = environment.inspect(environment.name)["State"]
+    assert (state["StartedAt"], state["Status"]) == (started_at, "running")
+
+
+@pytest.mark.parametrize("state", ["exited", "paused"])
+def test_a_container_that_does_not_run_stays_as_it_is(one_environment: Environment, state: str) -> None:
+    one_environment.engine.docker({"exited": "stop", "paused": "pause"}[state], one_environment.name)
+    seen = converge("haku_tar", **one_environment.options)
+    assert seen.first["published"]
+    assert one_environment.inspect(one_environment.name)["State"]["Status"] == state
+
+
+def test_the_newest_three_are_kept(one_environment: Environment) -> None:
+    made = []
+    for number in range(5):
+        one_environment.execute(f"echo {number} > /number")
+        made.append(succeed("haku_tar", **one_environment.options, keep=3)["version"])
+    assert one_environment.versions == made[:1:-1]
+    assert converge("haku_tar", **one_environment.options, keep=2).first["removed"] == [made[2]]
+
+
+def test_one_version_or_all_are_removed(one_environment: Environment) -> None:
+    for number in range(3):
+        one_environment.execute(f"echo {number} > /number")
+        succeed("haku_tar", **one_environment.options, keep=3)
+    newest, middle, oldest = one_environment.versions
+    options = {**one_environment.options, "state": "absent"}
+    assert converge("haku_tar", **options, version=middle).first["removed"] == [middle]
+    assert one_environment.versions == [newest, oldest]
+    assert converge("haku_tar", **options).first["removed"] == [newest, oldest]
+    assert one_environment.versions == []
+    assert one_environment.running
+
+
+def test_what_only_the_container_meant_stays_out_of_the_image(environment: Environment) -> None:
+    succeed("haku_tar", **environment.options)
+    with tarfile.open(environment.tarball(environment.versions[0])) as tar:
+        manifest = json.load(tar.extractfile("manifest.json"))
+        config = json.load(tar.extractfile(manifest[0]["Config"]))["config"]
+    base = environment.inspect(environment.inspect(environment.name)["Config"]["Image"])["Config"]
+    assert config.get("Cmd") == base.get("Cmd")
+    assert "Labels" not in config
+    assert manifest[0]["RepoTags"] == [environment.image]
+
+
+def test_an_unlabelled_container_is_packaged_only_if_asked(one_environment: Environment) -> None:
+    image = one_environment.inspect(one_environment.name)["Config"]["Image"]
+    one_environment.engine.docker("rm", "--force", one_environment.name)
+    one_environment.create(image, "--label", "somebody=else")
+    sentence = fail("haku_tar", **one_environment.options)
+    assert "has no label haku.river.managed=true" in sentence
+    assert "adopt: true" in sentence
+    assert succeed("haku_tar", **one_environment.options, adopt=True)["published"]
+
+
+def test_a_container_that_would_be_lost_is_not_stopped(one_environment: Environment) -> None:
+    image = one_environment.inspect(one_environment.name)["Config"]["Image"]
+    one_environment.engine.docker("rm", "--force", one_environment.name)
+    one_environment.create(image, "--rm", "--label", "haku.river.managed=true")
+    assert "consistency: pause" in fail("haku_tar", **one_environment.options)
+    assert succeed("haku_tar", **one_environment.options, consistency="pause")["published"]
+    assert one_environment.running
+
+
+def test_a_missing_container_is_named_with_the_remedy(one_environment: Environment) -> None:
+    sentence = fail("haku_tar", **{**one_environment.options, "name": "nobody"})
+    assert sentence.startswith("There is no container nobody to package.")
+    assert "haku_container" in sentence
+
+
+@pytest.mark.parametrize("name", ["../x", "a b", "A", "x;rm -rf"])
+@pytest.mark.parametrize("module", ["haku_tar", "haku_sync"])
+def test_a_name_against_the_rule_is_refused_with_the_rule(module: str, name: str, tmp_path: Path) -> None:
+    assert "a name is made of lower-case letters and digits" in fail(module, name=name, shared_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize("module", ["haku_tar", "haku_sync"])
+def test_a_missing_shared_directory_is_named(one_environment: Environment, module: str) -> None:
+    options = {**one_environment.options, "shared_dir": "/nowhere"}
+    for check in (True, False):
+        assert fail(module, check=check, **options).startswith("There is no directory /nowhere. Mount the shared")
+
+
+@pytest.mark.parametrize("module", ["haku_tar", "haku_sync"])
+def test_an_engine_that_does_not_answer_is_named_with_its_words(one_environment: Environment, module: str) -> None:
+    options = {**one_environment.options, "docker_host": "unix:///nowhere.sock"}
+    sentence = fail(module, **options)
+    assert "unix:///nowhere.sock (as named): No such file or directory" in sentence
+
+
+@pytest.fixture
+def read_only(one_environment: Environment) -> Environment:
+    succeed("haku_tar", **one_environment.options)
+    run("mount", "--bind", one_environment.shared, one_environment.shared)
+    run("mount", "--options", "remount,bind,ro", one_environment.shared)
+    yield one_environment
+    run("umount", one_environment.shared)
+
+
+def test_a_read_only_directory_is_told_before_anything_is_stopped(read_only: Environment) -> None:
+    started_at = read_only.inspect(read_only.name)["State"]["StartedAt"]
+    for check in (True, False):
+        for state in ("present", "absent"):
+            sentence = fail("haku_tar", check=check, **read_only.options, state=state)
+            assert f"Cannot write into {read_only.tarballs}: Read-only file system" in sentence
+    assert read_only.inspect(read_only.name)["State"]["StartedAt"] == started_at
+
+
+@pytest.fixture
+def small_disk(one_environment: Environment) -> Environment:
+    run("mount", "-t", "tmpfs", "-o", "size=5m", "none", one_environment.tarballs)
+    yield one_environment
+    run("umount", one_environment.tarballs)
+
+
+def test_a_full_disk_loses_nothing(small_disk: Environment) -> None:
+    former = succeed("haku_tar", **small_disk.options)["version"]
+    small_disk.execute("dd if=/dev/zero of=/large bs=1M count=4 2>/dev/null")
+    sentence = fail("haku_tar", **small_disk.options)
+    assert "No space left on device" in sentence
+    assert str(small_disk.tarballs) in sentence
+    assert small_disk.versions == [former]
+    assert small_disk.leftovers == []
+    assert small_disk.references == []
+    assert small_disk.running
+
+
+def test_a_version_from_the_future_is_a_clear_error(one_environment: Environment) -> None:
+    future = int(time.time()) + 3600
+    one_environment.tarball(future).touch()
+    sentence = fail("haku_tar", **one_environment.options)
+    assert "is from the future" in sentence
+    assert str(future) in sentence
+    assert one_environment.running
+
+
+def test_a_damaged_newest_version_is_replaced_with_a_warning(one_environment: Environment) -> None:
+    one_environment.tarball(1767225600).write_bytes(b"no tar")
+    result = succeed("haku_tar", **one_environment.options)
+    assert result["published"]
+    assert "it is no tar archive" in result["warnings"][0]
+
+
+def start_directly(module: str, environment: Environment) -> subprocess.Popen[bytes]:
+    """Run a module in a process of its own, so that it can be killed."""
+    arguments = json.dumps({"ANSIBLE_MODULE_ARGS": {**environment.options, "lock_timeout": 60}})
+    program = f"from ansible_collections.haku.river.plugins.modules.{module} import main; main()"
+    return subprocess.Popen(
+        [sys.executable, "-c", program, arguments],
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT / ".checkout")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def until(condition: object, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def test_a_packager_killed_while_the_container_is_away_brings_it_back(environment: Environment) -> None:
+    with start_directly("haku_tar", environment) as packager:
+        until(lambda: not environment.running)
+        packager.send_signal(signal.SIGKILL)
+    until(lambda: environment.running)
+    assert environment.versions == []
+    assert succeed("haku_tar", **environment.options)["published"]
+    assert environment.references == []
+
+
+def test_the_next_package_cleans_up_after_one_killed_while_writing(one_environment: Environment) -> None:
+    one_environment.execute("dd if=/dev/zero of=/large bs=1M count=200 2>/dev/null")
+    with start_directly("haku_tar", one_environment) as packager:
+        until(lambda: one_environment.leftovers)
+        packager.send_signal(signal.SIGKILL)
+    assert one_environment.leftovers
+    assert one_environment.versions == []
+    assert one_environment.running
+    assert one_environment.references != []
+    assert succeed("haku_tar", **one_environment.options)["published"]
+    assert one_environment.leftovers == []
+    assert one_environment.references == []
+
+
+def test_two_packagers_at_once_take_turns(one_environment: Environment) -> None:
+    one_environment.execute("echo hello > /greeting")
+    with start_directly("haku_tar", one_environment) as one, start_directly("haku_tar", one_environment) as other:
+        results = [json.loads(process.communicate()[0]) for process in (one, other)]
+    assert sorted(result["published"] for result in results) == [False, True]
+    assert len(one_environment.versions) == 1
+    assert one_environment.running
+    assert one_environment.leftovers == []

@@ -1,0 +1,114 @@
+# Copyright (c) haku.river contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Who uses the lab: several test sessions may share it, the first finds it clean, the last takes it down."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import IO
+
+from . import engines, machines, registry
+from .host import HOME, LabError, remove
+from .images import Docker
+
+_BASE_IMAGES = "haku-lab/"
+
+
+@contextmanager
+def session() -> Iterator[None]:
+    """Use the lab: no other session takes it down meanwhile.
+
+    Whoever comes first sweeps away what an earlier session left; whoever leaves last stops everything, unless the
+    environment variable HAKU_LAB_KEEP asks to leave it running for the next one. A killed session's claim ends with it.
+    """
+    with _claim("users") as claim:
+        if _is_alone(claim):
+            sweep()
+        fcntl.flock(claim, fcntl.LOCK_SH)
+        yield
+        if not os.environ.get("HAKU_LAB_KEEP") and _is_alone(claim):
+            _stop_all()
+
+
+def down() -> None:
+    """Stop all that the lab runs; images stay.
+
+    :raises LabError: a test session is using the lab.
+    """
+    with _claim("users") as claim:
+        if not _is_alone(claim):
+            raise LabError("a test session is using the lab")
+        _stop_all()
+
+
+def purge() -> None:
+    """Stop all that the lab runs and delete everything that it made."""
+    down()
+    engine = engines.main()
+    if engine:
+        images = engine.docker("image", "ls", "--quiet", "--filter", f"reference={_BASE_IMAGES}*").split()
+        if images:
+            engine.docker("image", "rm", "--force", *images)
+    remove(HOME)
+
+
+def sweep() -> None:
+    """Remove what earlier tests left on the lab's own engines and machines: all but the base images."""
+    engines.forget()
+    left_running: list[Docker] = [*engines.running().values(), *machines.running(machines.MACHINES).values()]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(_sweep_engine, left_running))
+    for fleet in machines.FLEETS.values():
+        for left in fleet.shared.glob("*"):
+            remove(left)
+
+
+def _sweep_engine(engine: Docker) -> None:
+    containers = engine.docker("ps", "--all", "--quiet").split()
+    if containers:
+        engine.docker("rm", "--force", "--volumes", *containers)
+    volumes = engine.docker("volume", "ls", "--quiet").split()
+    if volumes:
+        engine.docker("volume", "rm", *volumes)
+    images = [
+        line.split()
+        for line in engine.docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}").splitlines()
+    ]
+    names = [
+        identity if name.startswith("<none>") else name
+        for name, identity in images
+        if not name.startswith(_BASE_IMAGES)
+    ]
+    if names:
+        engine.docker("image", "rm", "--force", *names)
+
+
+def _stop_all() -> None:
+    with ThreadPoolExecutor() as pool:
+        stopping = [pool.submit(machines.stop, fleet) for fleet in machines.FLEETS.values()]
+        stopping += [pool.submit(engines.stop), pool.submit(registry.stop)]
+    for stopped in stopping:
+        stopped.result()
+    engines.stop_main()  # last: the machines are its containers
+
+
+@contextmanager
+def _claim(name: str) -> Iterator[IO[str]]:
+    HOME.mkdir(parents=True, exist_ok=True)
+    with (HOME / f"{name}.lock").open("w") as claim:
+        yield claim
+
+
+def _is_alone(claim: IO[str]) -> bool:
+    """Turn the claim into an exclusive one, if no other process has one."""
+    try:
+        fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

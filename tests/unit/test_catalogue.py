@@ -1,0 +1,134 @@
+# Copyright (c) haku.river contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The shared directory: only whole tarballs have a name, one packager at a time, and errors name the path."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from multiprocessing.synchronize import Event
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.haku.river.plugins.module_utils.catalogue import Catalogue
+from ansible_collections.haku.river.plugins.module_utils.errors import CatalogueError, HakuError
+from ansible_collections.haku.river.plugins.module_utils.names import TarballName
+
+NAME = TarballName("env", 1767225600)
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path) -> Catalogue:
+    (tmp_path / "tarballs").mkdir()
+    return Catalogue(str(tmp_path), "tarballs")
+
+
+def names(catalogue: Catalogue) -> set[str]:
+    return {path.name for path in catalogue.path.iterdir()}
+
+
+def test_versions_are_listed_newest_first_and_by_environment(catalogue: Catalogue) -> None:
+    for name in ("env-5.tar", "env-100.tar", "env-9.tar", "env-2-7.tar", "README", ".env-200.tar.00.part"):
+        (catalogue.path / name).touch()
+    (catalogue.path / "env-300.tar").mkdir()
+    assert [version.timestamp for version in catalogue.versions("env")] == [100, 9, 5]
+    assert list(catalogue.environments()) == ["env", "env-2"]
+    assert catalogue.versions("other") == ()
+
+
+def test_versions_are_described_as_hakuriver_lists_them(catalogue: Catalogue) -> None:
+    (catalogue.path / "env-5.tar").write_bytes(b"12345")
+    tarball = str(catalogue.path / "env-5.tar")
+    assert catalogue.described() == {
+        "env": {
+            "latest_timestamp": 5,
+            "latest_tarball": tarball,
+            "all_versions": [{"timestamp": 5, "tarball": tarball, "size": 5, "created": "1970-01-01T00:00:05Z"}],
+        }
+    }
+    assert catalogue.described("other") == {}
+
+
+@pytest.mark.parametrize("container_dir", ["/etc", "../x", "a/../../x"])
+def test_the_directory_of_tarballs_stays_below_the_shared_one(container_dir: str, tmp_path: Path) -> None:
+    with pytest.raises(HakuError, match="leads out of shared_dir"):
+        Catalogue(str(tmp_path), container_dir)
+
+
+def test_a_missing_shared_directory_is_told_from_a_missing_directory_of_tarballs(tmp_path: Path) -> None:
+    with pytest.raises(CatalogueError, match=f"There is no directory {tmp_path}/none. Mount the shared directory"):
+        Catalogue(str(tmp_path / "none"), "tarballs").environments()
+    with pytest.raises(CatalogueError, match=f"There is no directory {tmp_path}/tarballs"):
+        Catalogue(str(tmp_path), "tarballs").environments()
+
+
+def test_what_is_published_is_whole_and_nothing_else_remains(catalogue: Catalogue) -> None:
+    with catalogue.partial(NAME) as file:
+        file.write(b"content")
+        assert catalogue.versions("env") == ()
+        catalogue.publish(file, NAME)
+    assert names(catalogue) == {str(NAME)}
+    assert catalogue.versions("env")[0].path.read_bytes() == b"content"
+
+
+def test_a_partial_file_is_gone_after_a_failure(catalogue: Catalogue) -> None:
+    with pytest.raises(RuntimeError), catalogue.partial(NAME) as file:
+        file.write(b"half")
+        raise RuntimeError
+    assert names(catalogue) == set()
+
+
+def test_the_partials_of_a_dead_packager_are_cleaned_and_no_others(catalogue: Catalogue) -> None:
+    for name in (".env-1.tar.0a1b.part", ".env-2-1.tar.0a1b.part", "env-1.tar", ".env.lock"):
+        (catalogue.path / name).touch()
+    catalogue.remove_stale_partials("env")
+    assert names(catalogue) == {".env-2-1.tar.0a1b.part", "env-1.tar", ".env.lock"}
+
+
+def test_removing_what_is_gone_is_no_error(catalogue: Catalogue) -> None:
+    catalogue.remove(catalogue.version(NAME))
+
+
+def hold(directory: str, held: Event) -> None:
+    with Catalogue(directory, "tarballs").lock("env", 0):
+        held.set()
+        time.sleep(60)
+
+
+@pytest.fixture
+def holder(catalogue: Catalogue) -> multiprocessing.Process:
+    """Another process that holds the lock."""
+    held = multiprocessing.Event()
+    process = multiprocessing.Process(target=hold, args=(str(catalogue.shared_dir), held), daemon=True)
+    process.start()
+    assert held.wait(10)
+    return process
+
+
+def test_a_second_packager_is_refused_and_told_who_holds_the_lock(
+    catalogue: Catalogue, holder: multiprocessing.Process
+) -> None:
+    with pytest.raises(HakuError, match=rf"Packaging env is under way.*process {holder.pid} on .*lock_timeout"):
+        with catalogue.lock("env", 0.3):
+            pass
+    with catalogue.lock("other", 0):
+        pass
+
+
+def test_a_lock_dies_with_its_holder(catalogue: Catalogue, holder: multiprocessing.Process) -> None:
+    assert holder.pid
+    os.kill(holder.pid, signal.SIGKILL)
+    with catalogue.lock("env", 10):
+        pass
+
+
+def test_a_lock_is_not_taken_through_a_link(catalogue: Catalogue) -> None:
+    (catalogue.path / ".env.lock").symlink_to(catalogue.path / "elsewhere")
+    with pytest.raises(HakuError, match="Cannot open the lock"), catalogue.lock("env", 0):
+        pass
+    assert not (catalogue.path / "elsewhere").exists()

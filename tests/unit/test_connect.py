@@ -1,0 +1,97 @@
+# Copyright (c) haku.river contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which engines are tried, in which order, and what is said when none answers."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.haku.river.plugins.module_utils.connect import EngineSettings, candidates, connect
+from ansible_collections.haku.river.plugins.module_utils.errors import EngineError
+
+USUAL = ["unix:///var/run/docker.sock", "tcp://localhost:2376", "tcp://localhost:2375"]
+
+
+def urls(settings: EngineSettings, environment: dict[str, str], home: Path) -> list[str]:
+    return [candidate.url for candidate in candidates(settings, environment, home)]
+
+
+def test_what_the_user_names_is_the_only_one_tried(tmp_path: Path) -> None:
+    assert urls(EngineSettings(docker_host="tcp://192.0.2.1:2375"), {}, tmp_path) == ["tcp://192.0.2.1:2375"]
+
+
+def test_the_usual_places_are_tried_in_order(tmp_path: Path) -> None:
+    places = candidates(EngineSettings(), {}, tmp_path)
+    assert [place.url for place in places] == USUAL
+    assert [place.verify for place in places] == [None, True, None]
+    assert [bool(place.warning) for place in places] == [False, False, True]
+
+
+def test_the_environment_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    meta = tmp_path / ".docker/contexts/meta/6b86b273"
+    meta.mkdir(parents=True)
+    environment = {"XDG_RUNTIME_DIR": "/run/user/1000"}
+    assert urls(EngineSettings(), environment, tmp_path) == [*USUAL, "unix:///run/user/1000/docker.sock"]
+
+
+def test_a_broken_client_configuration_is_no_reason_to_stop(tmp_path: Path) -> None:
+    assert urls(EngineSettings(), {"DOCKER_CONTEXT": "../none"}, tmp_path) == USUAL
+
+
+def test_certificates_come_from_the_options_then_from_the_environment(tmp_path: Path) -> None:
+    for name in ("ca.pem", "cert.pem", "key.pem"):
+        (tmp_path / name).touch()
+    settings = EngineSettings(docker_host="tcp://192.0.2.1:2376", validate_certs=True, ca_path="/etc/ca.pem")
+    (place,) = candidates(settings, {"DOCKER_CERT_PATH": str(tmp_path)}, Path("/nowhere"))
+    assert (place.verify, place.ca_path) == (True, "/etc/ca.pem")
+    assert (place.client_cert, place.client_key) == (str(tmp_path / "cert.pem"), str(tmp_path / "key.pem"))
+
+
+def test_tls_without_verification_is_only_used_when_asked_for(tmp_path: Path) -> None:
+    asked = EngineSettings(docker_host="tcp://192.0.2.1:2376", tls=True)
+    assert candidates(asked, {}, tmp_path)[0].verify is False
+    plain = EngineSettings(docker_host="tcp://192.0.2.1:2375")
+    assert candidates(plain, {}, tmp_path)[0].verify is None
+
+
+def test_the_error_names_the_engine_and_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(EngineError) as failed:
+        connect(EngineSettings(docker_host=f"unix://{tmp_path}/docker.sock"))
+    assert f"unix://{tmp_path}/docker.sock (as named): No such file or directory" in str(failed.value)
+    assert "systemctl start docker" in str(failed.value)
+
+
+# The SDK's constructor leaves its socket to the garbage collector when the engine does not answer.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_engine_that_falls_silent_is_given_up(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        with pytest.raises(EngineError, match="does not answer.*timed out"):
+            connect(EngineSettings(docker_host=f"unix://{tmp_path}/s", timeout=1))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_what_answers_but_is_no_engine_is_not_taken_for_one(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+
+        def answer() -> None:
+            connection, _address = listener.accept()
+            connection.recv(4096)
+            body = json.dumps({"message": "I am a teapot"}).encode()
+            connection.sendall(b"HTTP/1.1 418 No\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+            connection.close()
+
+        threading.Thread(target=answer, daemon=True).start()
+        with pytest.raises(EngineError, match="does not answer.*teapot"):
+            connect(EngineSettings(docker_host=f"unix://{tmp_path}/s", timeout=5))

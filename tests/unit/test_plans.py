@@ -1,0 +1,86 @@
+# Copyright (c) haku.river contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What packaging and synchronising would do follows from what there is, and from nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.haku.river.plugins.module_utils import package, sync
+from ansible_collections.haku.river.plugins.module_utils.catalogue import Version
+from ansible_collections.haku.river.plugins.module_utils.image import Identity, Image
+from ansible_collections.haku.river.plugins.module_utils.names import TarballName
+from ansible_collections.haku.river.plugins.module_utils.package import Packaging, plan_package, plan_removal
+from ansible_collections.haku.river.plugins.module_utils.snapshot import Snapshot
+from ansible_collections.haku.river.plugins.module_utils.sync import Synchronising, choose, plan_sync
+
+SAME = Identity(("sha256:a",), {"Cmd": ["sh"]})
+OTHER = Identity(("sha256:a", "sha256:b"), {"Cmd": ["sh"]})
+NOW = 1000
+
+
+def versions(*timestamps: int) -> tuple[Version, ...]:
+    return tuple(Version("env", timestamp, Path(f"/shared/env-{timestamp}.tar")) for timestamp in timestamps)
+
+
+def packaged(newest: Identity | None, there: tuple[Version, ...], keep: int = 1, grace: int = 0) -> package.Plan:
+    wish = Packaging("env", "hakuriver/env:base", keep=keep, prune_grace_seconds=grace)
+    taken = Snapshot("hakuriver/env:package-1", SAME, NOW, away_seconds=0.1)
+    return plan_package(wish, taken, newest, there, NOW)
+
+
+def test_the_first_package_is_published() -> None:
+    assert packaged(None, ()) == package.Plan(publish=TarballName("env", NOW))
+
+
+def test_an_unchanged_environment_publishes_nothing() -> None:
+    assert not packaged(SAME, versions(900)).changed
+
+
+def test_a_change_of_configuration_alone_is_a_change() -> None:
+    assert packaged(Identity(SAME.diff_ids, {"Cmd": ["bash"]}), versions(900)).publish
+
+
+@pytest.mark.parametrize(("keep", "removed"), [(1, (900, 800, 700)), (2, (800, 700)), (3, (700,)), (4, ()), (9, ())])
+def test_the_newest_are_kept_and_the_new_one_counts(keep: int, removed: tuple[int, ...]) -> None:
+    assert packaged(OTHER, versions(900, 800, 700), keep).remove == versions(*removed)
+
+
+def test_pruning_follows_keep_although_nothing_was_published() -> None:
+    plan = packaged(SAME, versions(900, 800, 700), keep=2)
+    assert (plan.publish, plan.remove) == (None, versions(700))
+
+
+def test_versions_within_the_grace_stay() -> None:
+    assert packaged(OTHER, versions(900, 800, 700), keep=1, grace=200).remove == versions(800, 700)
+    assert packaged(OTHER, versions(900, 800, 700), keep=1, grace=250).remove == versions(700)
+
+
+def test_removal_is_of_one_version_or_of_all() -> None:
+    assert plan_removal(versions(900, 800), 800).remove == versions(800)
+    assert plan_removal(versions(900, 800), None).remove == versions(900, 800)
+    assert not plan_removal(versions(900, 800), 1).changed
+
+
+@pytest.mark.parametrize(("pinned", "chosen"), [(None, 900), (800, 800), (700, None)])
+def test_the_newest_version_is_chosen_unless_one_is_pinned(pinned: int | None, chosen: int | None) -> None:
+    wish = Synchronising("env", "hakuriver/env:base", version=pinned)
+    version = choose(wish, versions(900, 800))
+    assert (version.timestamp if version else None) == chosen
+
+
+def test_no_version_is_chosen_where_there_is_none() -> None:
+    assert choose(Synchronising("env", "hakuriver/env:base"), ()) is None
+
+
+def test_the_former_image_goes_only_if_nothing_uses_it() -> None:
+    (target,) = versions(900)
+    former = Image("sha256:1", OTHER, 800, ("hakuriver/env:base",), 1)
+    assert plan_sync(target, former, is_current=False, in_use=False) == sync.Plan(target, former)
+    assert plan_sync(target, former, is_current=False, in_use=True) == sync.Plan(target, None)
+    assert plan_sync(target, None, is_current=False, in_use=False) == sync.Plan(target, None)
+    assert not plan_sync(target, former, is_current=True, in_use=False).changed

@@ -1,0 +1,99 @@
+# Copyright (c) haku.river contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The one normal form: same layers, same bytes; nothing written that is not proven."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.haku.river.plugins.module_utils.archive import open_archive
+from ansible_collections.haku.river.plugins.module_utils.errors import ArchiveError
+from ansible_collections.haku.river.plugins.module_utils.image import portable_configuration
+from ansible_collections.haku.river.plugins.module_utils.tarball import portable_config, stream_tarball, write_tarball
+from tests.tarballs import hand_made, sha256, tar_of
+
+BASE = tar_of({"bin/sh": b"shell" * 999})
+CHANGE = tar_of({"etc/motd": b"welcome"})
+
+
+def test_a_new_version_begins_with_the_bytes_of_the_one_before(tmp_path: Path) -> None:
+    old = hand_made(BASE).write(tmp_path / "old").read_bytes()
+    new = hand_made(BASE, CHANGE, created="2026-02-02T00:00:00Z").write(tmp_path / "new").read_bytes()
+    shared = 512 + len(BASE)
+    assert new[:shared] == old[:shared]
+    assert new != old
+
+
+def test_layers_stand_first_and_the_index_last(tmp_path: Path) -> None:
+    image = hand_made(BASE, CHANGE)
+    with tarfile.open(image.write(tmp_path / "t")) as tar:
+        names = tar.getnames()
+    assert names[:2] == [f"blobs/sha256/{sha256(layer)}" for layer in (BASE, CHANGE)]
+    assert names[2] == f"blobs/sha256/{sha256(image.config)}"
+    assert names[4:] == ["index.json", "manifest.json", "oci-layout"]
+
+
+def test_the_tag_is_there_for_both_image_stores(tmp_path: Path) -> None:
+    with tarfile.open(hand_made(BASE).write(tmp_path / "t", "hakuriver/env:base")) as tar:
+        index = json.load(tar.extractfile("index.json"))
+        manifest = json.load(tar.extractfile("manifest.json"))
+    assert manifest[0]["RepoTags"] == ["hakuriver/env:base"]
+    assert index["manifests"][0]["annotations"]["io.containerd.image.name"] == "docker.io/hakuriver/env:base"
+
+
+def test_a_layer_that_is_not_what_it_says_is_not_written() -> None:
+    image = hand_made(BASE)
+    wrong = f"sha256:{'0' * 64}"
+    image_with_wrong_layer = type(
+        "Source", (), {"name": "the engine", "uncompressed": lambda _self, _id: iter([BASE])}
+    )()
+    with pytest.raises(ArchiveError, match=f"Layer {wrong} cannot be had from the engine"):
+        write_tarball(io.BytesIO(), image.config, [wrong], image_with_wrong_layer, "a/b:c")
+
+
+@pytest.mark.parametrize("layout", ["write", "write_legacy", "write_oci"])
+def test_the_stream_for_an_engine_is_an_image_of_its_own(layout: str, tmp_path: Path) -> None:
+    image = hand_made(BASE, CHANGE)
+    path = getattr(image, layout)(tmp_path / "source")
+    with open_archive(path) as archive:
+        (tmp_path / "stream").write_bytes(b"".join(stream_tarball(archive, archive.image.distinct_layers, "a/b:c")))
+    with open_archive(tmp_path / "stream") as streamed:
+        assert streamed.image.config == image.config
+        assert [b"".join(streamed.uncompressed(layer)) for layer in streamed.image.layers] == [BASE, CHANGE]
+
+
+def test_a_corrupted_layer_breaks_the_stream_before_the_index(tmp_path: Path) -> None:
+    path = hand_made(BASE, CHANGE).write(tmp_path / "t")
+    path.write_bytes(path.read_bytes().replace(b"welcome", b"WELCOME"))
+    passed = b""
+    with open_archive(path) as archive, pytest.raises(ArchiveError, match="corrupted"):
+        for chunk in stream_tarball(archive, archive.image.distinct_layers, "a/b:c"):
+            passed += chunk
+    assert b"manifest.json" not in passed
+    assert b"index.json" not in passed
+
+
+def test_what_only_the_container_meant_stays_out_of_the_image() -> None:
+    committed = {
+        "Cmd": ["sleep", "infinity"],
+        "Env": ["A=1"],
+        "Labels": {"haku.river.managed": "true", "haku.river.env": "env", "team": "ml"},
+    }
+    assert portable_configuration(committed, {"Cmd": ["python3"]}) == {
+        "Cmd": ["python3"],
+        "Env": ["A=1"],
+        "Labels": {"team": "ml"},
+    }
+
+
+def test_the_configuration_keeps_what_an_image_is_and_drops_what_an_engine_noted() -> None:
+    document = {"architecture": "arm64", "variant": "v8", "os": "linux", "container": "abc", "docker_version": "20.10"}
+    written = json.loads(portable_config(json.dumps(document).encode(), {"Cmd": ["sh"]}))
+    assert written == {"architecture": "arm64", "variant": "v8", "os": "linux", "config": {"Cmd": ["sh"]}}

@@ -11,7 +11,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
@@ -38,7 +38,7 @@ class Desired:
     """What the user wants. `state` and `pull` are the module's choices; what `asked` leaves None is not compared."""
 
     name: str
-    asked: Settings = Settings()
+    asked: Settings = field(default_factory=Settings)
     state: str = "started"
     pull: str = "missing"
     recreate: bool = False

@@ -152,7 +152,7 @@ class Engine:
 
     def restart(self, container: str, timeout_seconds: int) -> None:
         """Stop a container as `stop` does, and start it again; a stopped one is started."""
-        remedy = f"See: docker logs {container}"
+        remedy = "Check its command, mounts, network and devices"
         with self.saying(f"Cannot restart container {container}", remedy=remedy), self._patient():
             self.client.restart(container, timeout=timeout_seconds)
 
@@ -174,7 +174,8 @@ class Engine:
 
     def start(self, container: str) -> None:
         """Start a container; a running one stays as it is."""
-        with self.saying(f"Cannot start container {container}", remedy=f"See: docker logs {container}"):
+        remedy = "Check its command, mounts, network and devices"
+        with self.saying(f"Cannot start container {container}", remedy=remedy):
             self.client.start(container)
 
     def stop(self, container: str, timeout_seconds: int) -> None:

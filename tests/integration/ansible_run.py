@@ -39,6 +39,7 @@ class Task:
     check: bool = False
 
     def as_data(self) -> dict[str, Any]:
+        """Return the task as a playbook has it."""
         name = self.module if "." in self.module else f"haku.river.{self.module}"
         # A failed task is a result like any other; the test says what it expects.
         return {
@@ -122,7 +123,7 @@ def converge(module: str, /, **options: Any) -> Converged:
 
 
 def returned(result: Result) -> Result:
-    """The part of a result that the module itself returned."""
+    """Leave out of a result what the module itself did not return."""
     return {key: value for key, value in result.items() if key not in _NOT_RETURNED and not key.startswith("_ansible")}
 
 

@@ -3,6 +3,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
+# Ansible's tools call each other by name.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
 .DEFAULT_GOAL := help
 .PHONY: help setup lint sanity unit integration test build lab-up lab-down clean
 
@@ -18,8 +21,8 @@ $(READY): requirements-dev.txt .ci/setup
 lint: $(READY) ## Style, types, playbooks, documentation, changelog, shell scripts
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy -p ansible_collections.haku.river.plugins -p tests
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ansible-lint --strict
+	$(BIN)/mypy .checkout/ansible_collections/haku/river/plugins/*/*.py tests
+	$(BIN)/ansible-lint --strict
 	ANSIBLE_COLLECTIONS_PATH=.checkout $(BIN)/antsibull-docs lint-collection-docs --plugin-docs .
 	$(BIN)/antsibull-changelog lint
 	shellcheck .ci/run .ci/setup tests/lab/serve

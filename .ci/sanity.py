@@ -4,8 +4,8 @@
 
 """Run every sanity test of ansible-test on the collection as it is shipped, without any ignore file.
 
-To be run with the interpreter of the virtual environment that has ansible-core. What ansible-test installs for itself stays in
-build/sanity for the next run.
+To be run with the interpreter of the virtual environment that has ansible-core. What ansible-test installs for itself
+stays in build/sanity for the next run.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def unpack_collection(tree: Path) -> None:
 def make_home() -> None:
     """Make a home directory in which ansible-test finds pip's bootstrap script.
 
-    It would download that script from a host that not every network reaches; Python brings a pip along that does as well.
-    pip's own configuration and cache stay those of the user.
+    It would download that script from a host that not every network reaches; Python brings a pip along that does as
+    well. pip's own configuration and cache stay those of the user.
     """
     cache = HOME / ".ansible/test/cache"
     cache.mkdir(parents=True, exist_ok=True)
@@ -77,7 +77,8 @@ def make_home() -> None:
 def interpreters_path() -> str:
     """Return a PATH with one working interpreter for each Python version that this machine has.
 
-    pyenv's shims are on the PATH for every version, also for those that do not start; ansible-test takes them at their word.
+    pyenv has a shim on the PATH for every version, also for those that do not start; ansible-test takes them at their
+    word.
     """
     chosen = WORK / "bin"
     shutil.rmtree(chosen, ignore_errors=True)

@@ -63,13 +63,14 @@ class HandMade:
     def write_legacy(self, path: Path) -> Path:
         """Write what `docker save` wrote up to Docker 24; layers that repeat are links there."""
         directories = [sha256(b"v1 %d" % number + layer) for number, layer in enumerate(self.layers)]
+        config_name = f"{sha256(self.config)}.json"
         manifest = {
-            "Config": f"{sha256(self.config)}.json",
+            "Config": config_name,
             "RepoTags": None,
             "Layers": [f"{directory}/layer.tar" for directory in directories],
         }
         with tarfile.open(path, "w") as tar:
-            for directory, layer in zip(reversed(directories), reversed(self.layers)):
+            for directory, layer in zip(reversed(directories), reversed(self.layers), strict=True):
                 first = directories[self.layers.index(layer)]
                 if first == directory:
                     add(tar, f"{directory}/layer.tar", layer)
@@ -77,7 +78,7 @@ class HandMade:
                     link = tarfile.TarInfo(f"{directory}/layer.tar")
                     link.type, link.linkname = tarfile.SYMTYPE, f"../{first}/layer.tar"
                     tar.addfile(link)
-            add(tar, manifest["Config"], self.config)
+            add(tar, config_name, self.config)
             add(tar, "manifest.json", json.dumps([manifest]).encode())
         return path
 
@@ -125,6 +126,14 @@ def hand_made(*layers: bytes, created: str | None = CREATED, **run: Any) -> Hand
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{sha256(layer)}" for layer in layers]},
     }
     return HandMade(layers, json.dumps({key: value for key, value in document.items() if value is not None}).encode())
+
+
+def document(path: Path, name: str) -> Any:
+    """Read a JSON document in a tarball."""
+    with tarfile.open(path) as tar:
+        file = tar.extractfile(name)
+        assert file
+        return json.load(file)
 
 
 def add(tar: tarfile.TarFile, name: str, data: bytes) -> None:

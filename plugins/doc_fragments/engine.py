@@ -17,7 +17,8 @@ options:
         E(DOCKER_HOST) names it.
       - If neither names one, these are tried in turn, and the first that answers is used.
         C(unix:///var/run/docker.sock), C(tcp://localhost:2376) with TLS and a verified certificate,
-        C(tcp://localhost:2375) with a warning, the rootless socket under E(XDG_RUNTIME_DIR), the current Docker context.
+        C(tcp://localhost:2375) with a warning, the rootless socket under E(XDG_RUNTIME_DIR), the current
+        Docker context.
     type: str
     aliases:
       - docker_url

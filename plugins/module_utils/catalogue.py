@@ -132,7 +132,7 @@ class Catalogue:
         with self.saying(f"Cannot publish {path}"):
             file.flush()
             os.fsync(file.fileno())
-            os.rename(file.name, path)
+            Path(file.name).rename(path)
             self._sync_directory()
 
     def remove(self, version: Version) -> None:
@@ -166,7 +166,7 @@ class Catalogue:
             raise CatalogueError(
                 f"There is no directory {missing}",
                 where=str(missing),
-                remedy=f"Mount the shared directory; if it is new, make the directory of the tarballs: mkdir -p {self.path}",
+                remedy=f"Mount the shared directory; if it is new, make the tarballs' directory: mkdir -p {self.path}",
             ) from error
         except OSError as error:
             remedy = "Check the mount and who may read it"

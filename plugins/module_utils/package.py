@@ -134,7 +134,7 @@ def _container(engine: Engine, wish: Packaging) -> dict[str, Any]:
         raise HakuError(
             f"There is no container {wish.environment} to package",
             where=engine.url,
-            remedy=f"Create it with haku_container, or see what there is: docker ps --all --filter label={LABEL_MANAGED}",
+            remedy=f"Create it with haku_container, or see what there is: docker ps -a --filter label={LABEL_MANAGED}",
         )
     labels = container["Config"].get("Labels") or {}
     if labels.get(LABEL_MANAGED) != "true" and not wish.adopt:

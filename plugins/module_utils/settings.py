@@ -349,7 +349,7 @@ def _same(field: str, asked: Any, there: Any) -> bool:
 
 
 def _option(field: str) -> str:
-    return field[: -len("_bytes")] if field.endswith("_bytes") else field
+    return field.removesuffix("_bytes")
 
 
 def _plain(value: Any) -> Any:

@@ -79,7 +79,7 @@ class Environment:
     def references(self) -> list[str]:
         """Every image reference on the engine that bears the environment's name, and every dangling image."""
         listed = self.engine.docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}").split()
-        return sorted(one for one in listed if one.startswith(f"hakuriver/{self.name}:") or one.startswith("<none>"))
+        return sorted(one for one in listed if one.startswith((f"hakuriver/{self.name}:", "<none>")))
 
     @property
     def leftovers(self) -> list[str]:

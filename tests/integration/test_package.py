@@ -7,19 +7,18 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import tarfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.integration.ansible_run import CHECKOUT, converge, fail, succeed
+from tests.integration.ansible_run import converge, fail, succeed
+from tests.integration.direct import start_directly
 from tests.integration.environment import Environment
 from tests.lab.host import run
+from tests.tarballs import document
 
 
 def test_a_package_is_forecast_published_and_not_repeated(environment: Environment) -> None:
@@ -98,13 +97,13 @@ def test_one_version_or_all_are_removed(one_environment: Environment) -> None:
 
 def test_what_only_the_container_meant_stays_out_of_the_image(environment: Environment) -> None:
     succeed("haku_tar", **environment.options)
-    with tarfile.open(environment.tarball(environment.versions[0])) as tar:
-        manifest = json.load(tar.extractfile("manifest.json"))
-        config = json.load(tar.extractfile(manifest[0]["Config"]))["config"]
+    tarball = environment.tarball(environment.versions[0])
+    (manifest,) = document(tarball, "manifest.json")
+    config = document(tarball, manifest["Config"])["config"]
     base = environment.inspect(environment.inspect(environment.name)["Config"]["Image"])["Config"]
     assert config.get("Cmd") == base.get("Cmd")
     assert "Labels" not in config
-    assert manifest[0]["RepoTags"] == [environment.image]
+    assert manifest["RepoTags"] == [environment.image]
 
 
 def test_an_unlabelled_container_is_packaged_only_if_asked(one_environment: Environment) -> None:
@@ -153,7 +152,7 @@ def test_an_engine_that_does_not_answer_is_named_with_its_words(one_environment:
 
 
 @pytest.fixture
-def read_only(one_environment: Environment) -> Environment:
+def read_only(one_environment: Environment) -> Iterator[Environment]:
     succeed("haku_tar", **one_environment.options)
     run("mount", "--bind", one_environment.shared, one_environment.shared)
     run("mount", "--options", "remount,bind,ro", one_environment.shared)
@@ -171,7 +170,7 @@ def test_a_read_only_directory_is_told_before_anything_is_stopped(read_only: Env
 
 
 @pytest.fixture
-def small_disk(one_environment: Environment) -> Environment:
+def small_disk(one_environment: Environment) -> Iterator[Environment]:
     run("mount", "-t", "tmpfs", "-o", "size=5m", "none", one_environment.tarballs)
     yield one_environment
     run("umount", one_environment.tarballs)
@@ -205,19 +204,7 @@ def test_a_damaged_newest_version_is_replaced_with_a_warning(one_environment: En
     assert "it is no tar archive" in result["warnings"][0]
 
 
-def start_directly(module: str, environment: Environment) -> subprocess.Popen[bytes]:
-    """Run a module in a process of its own, so that it can be killed."""
-    arguments = json.dumps({"ANSIBLE_MODULE_ARGS": {**environment.options, "lock_timeout": 60}})
-    program = f"from ansible_collections.haku.river.plugins.modules.{module} import main; main()"
-    return subprocess.Popen(
-        [sys.executable, "-c", program, arguments],
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT / ".checkout")},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-
-
-def until(condition: object, seconds: float = 20) -> None:
+def until(condition: Callable[[], object], seconds: float = 20) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

@@ -34,7 +34,6 @@ _PACKAGE_OF = {
     "iptables": "iptables",
     "mmdebstrap": "mmdebstrap",
     "ssh-keygen": "openssh-client",
-    "busybox": "busybox-static",
 }
 
 
@@ -106,12 +105,15 @@ def debian_mirror() -> str:
     raise LabError("no Debian mirror in /etc/apt/sources.list or /etc/apt/sources.list.d")
 
 
-def debootstrap(suite: str, packages: tuple[str, ...], target: Path) -> None:
-    """Make a minimal Debian with these packages: a folder, or a tar file if the target's name ends so."""
+def debootstrap(suite: str, packages: tuple[str, ...], target: Path, variant: str = "minbase") -> None:
+    """Make a minimal Debian with these packages: a folder, or a tar file if the target's name ends so.
+
+    The variant is mmdebstrap's; `extract` unpacks the packages and nothing else.
+    """
     require("mmdebstrap")
     with atomic(target) as partial:
         # A mirror that lags behind has a Release file of sid past its date.
-        options = ["--quiet", "--variant=minbase", "--aptopt=Acquire::Check-Valid-Until false"]
+        options = ["--quiet", f"--variant={variant}", "--aptopt=Acquire::Check-Valid-Until false"]
         options += [f"--dpkgopt=path-exclude=/usr/share/{unread}/*" for unread in ("doc", "locale", "man")]
         if ca_bundle() and "ca-certificates" in packages:
             options.append(f"--customize-hook=upload {_CA_BUNDLE} {_CA_BUNDLE}")
@@ -205,7 +207,9 @@ def stop(pid: int, gone: Callable[[], bool], seconds: float) -> None:
 def is_running(pid: int, program: str) -> bool:
     """Tell whether this process exists, has not ended, and is that program (IDs are used again)."""
     try:
-        name, _, rest = Path(f"/proc/{pid}/stat").read_text().partition("(")[2].rpartition(")")
+        status = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return name == program[:15] and rest.split()[0] != "Z"
+    name = status[status.index("(") + 1 : status.rindex(")")]
+    state = status[status.rindex(")") + 2]
+    return name == program[:15] and state != "Z"

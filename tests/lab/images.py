@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
 
-from .host import HOME, atomic, ca_bundle, debootstrap, exclusive, require, run
+from .host import HOME, atomic, ca_bundle, debootstrap, exclusive, run
 
 _RECIPE_LABEL = "haku.river.lab.recipe"
 _CREATED = "2024-01-01T00:00:00Z"  # long past, so that whatever a test commits on top is newer
@@ -97,14 +97,16 @@ def debian(name: str, packages: tuple[str, ...], *command: str, suite: str = "bo
 
 
 def _busybox(layer: Path) -> None:
-    require("busybox")
     with TemporaryDirectory() as scratch:
-        root = Path(scratch)
+        package, root = Path(scratch, "package"), Path(scratch, "root")
+        # Unpacked, not installed: the package conflicts with the `busybox` that a host may need to boot.
+        debootstrap("bookworm", ("busybox-static",), package, variant="extract")
+        busybox = package / "bin/busybox"
         for folder in ("bin", "etc", "proc", "root", "sys", "tmp", "usr/bin", "var/log"):
             (root / folder).mkdir(parents=True)
         (root / "tmp").chmod(0o1777)
-        shutil.copy("/bin/busybox", root / "bin")
-        for applet in run("/bin/busybox", "--list").split():
+        shutil.copy(busybox, root / "bin")
+        for applet in run(busybox, "--list").split():
             if applet != "busybox":
                 (root / "bin" / applet).symlink_to("busybox")
         (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n")

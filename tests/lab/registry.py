@@ -73,7 +73,7 @@ def _configure(registry: Registry) -> None:
 
 
 def _configured() -> Registry:
-    host, _, port = json.loads(_CONFIGURATION.read_text())["http"]["addr"].rpartition(":")
+    host, port = json.loads(_CONFIGURATION.read_text())["http"]["addr"].split(":")
     return Registry(host, int(port))
 
 

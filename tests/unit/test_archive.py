@@ -13,9 +13,9 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-
 from ansible_collections.haku.river.plugins.module_utils.archive import ArchivedImage, Vanished, open_archive
 from ansible_collections.haku.river.plugins.module_utils.errors import ArchiveError
+
 from tests.tarballs import TIMESTAMP, HandMade, add, hand_made, tar_of
 
 BASE = tar_of({"bin/sh": b"shell" * 999})

@@ -14,7 +14,6 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
-
 from ansible_collections.haku.river.plugins.module_utils.catalogue import Catalogue
 from ansible_collections.haku.river.plugins.module_utils.errors import CatalogueError, HakuError
 from ansible_collections.haku.river.plugins.module_utils.names import TarballName
@@ -77,9 +76,13 @@ def test_what_is_published_is_whole_and_nothing_else_remains(catalogue: Catalogu
 
 
 def test_a_partial_file_is_gone_after_a_failure(catalogue: Catalogue) -> None:
-    with pytest.raises(RuntimeError), catalogue.partial(NAME) as file:
-        file.write(b"half")
-        raise RuntimeError
+    def fail_half_way() -> None:
+        with catalogue.partial(NAME) as file:
+            file.write(b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
     assert names(catalogue) == set()
 
 
@@ -113,9 +116,9 @@ def holder(catalogue: Catalogue) -> multiprocessing.Process:
 def test_a_second_packager_is_refused_and_told_who_holds_the_lock(
     catalogue: Catalogue, holder: multiprocessing.Process
 ) -> None:
-    with pytest.raises(HakuError, match=rf"Packaging env is under way.*process {holder.pid} on .*lock_timeout"):
-        with catalogue.lock("env", 0.3):
-            pass
+    said = rf"Packaging env is under way.*process {holder.pid} on .*lock_timeout"
+    with pytest.raises(HakuError, match=said), catalogue.lock("env", 0.3):
+        pass
     with catalogue.lock("other", 0):
         pass
 

@@ -12,7 +12,6 @@ import threading
 from pathlib import Path
 
 import pytest
-
 from ansible_collections.haku.river.plugins.module_utils.connect import EngineSettings, candidates, connect
 from ansible_collections.haku.river.plugins.module_utils.errors import EngineError
 
@@ -75,7 +74,7 @@ def test_an_engine_that_falls_silent_is_given_up(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "s"))
         listener.listen()
-        with pytest.raises(EngineError, match="does not answer.*timed out"):
+        with pytest.raises(EngineError, match=r"does not answer.*timed out"):
             connect(EngineSettings(docker_host=f"unix://{tmp_path}/s", timeout=1))
 
 
@@ -93,5 +92,5 @@ def test_what_answers_but_is_no_engine_is_not_taken_for_one(tmp_path: Path) -> N
             connection.close()
 
         threading.Thread(target=answer, daemon=True).start()
-        with pytest.raises(EngineError, match="does not answer.*teapot"):
+        with pytest.raises(EngineError, match=r"does not answer.*teapot"):
             connect(EngineSettings(docker_host=f"unix://{tmp_path}/s", timeout=5))

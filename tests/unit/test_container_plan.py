@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-
 from ansible_collections.haku.river.plugins.module_utils.container import (
     Container,
     Create,

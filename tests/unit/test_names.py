@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import pytest
-
 from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
 from ansible_collections.haku.river.plugins.module_utils.names import (
     TarballName,

@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from ansible_collections.haku.river.plugins.module_utils import package, sync
 from ansible_collections.haku.river.plugins.module_utils.catalogue import Version
 from ansible_collections.haku.river.plugins.module_utils.image import Identity, Image

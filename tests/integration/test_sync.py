@@ -1,0 +1,214 @@
+# Copyright (c) haku.river contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Synchronising, on real engines."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.integration.ansible_run import Task, converge, fail, returned, run_tasks, succeed
+from tests.integration.direct import start_directly
+from tests.integration.environment import Environment
+from tests.lab import images
+from tests.lab.engines import RELEASES, Engine
+
+
+def package(environment: Environment, greeting: str) -> int:
+    """Publish a version that says `greeting`, beside the others."""
+    environment.execute(f"echo {greeting} > /greeting")
+    version: int = succeed("haku_tar", **environment.options, keep=9)["version"]
+    return version
+
+
+@pytest.mark.parametrize("source", RELEASES)
+def test_a_tarball_of_every_engine_loads_on_every_engine(
+    source: str, engines: dict[str, Engine], tmp_path: Path
+) -> None:
+    (tmp_path / "hakuriver-containers").mkdir()
+    packaged = Environment(engines[source], f"matrix-{source}", tmp_path)
+    packaged.create(images.provide(images.BUSYBOX, packaged.engine))
+    packaged.execute("mkdir /data && echo hello > /data/greeting && rm -r /bin/cat && mkfifo /data/pipe")
+    succeed("haku_tar", **packaged.options)
+    packaged.engine.docker("rm", "--force", packaged.name)
+    diff_ids = set()
+    for engine in engines.values():
+        synchronised = packaged.on(engine)
+        assert converge("haku_sync", **synchronised.options).first["action"] == "load"
+        diff_ids.add(tuple(synchronised.inspect(synchronised.image)["RootFS"]["Layers"]))
+        assert synchronised.run_image("read word < /data/greeting; echo $word; ls -d /data/pipe") == "hello\n/data/pipe"
+        assert synchronised.references == [synchronised.image]
+        engine.docker("image", "rm", synchronised.image)
+    assert len(diff_ids) == 1
+
+
+@pytest.mark.parametrize("source", RELEASES)
+@pytest.mark.parametrize("named", [True, False], ids=["with RepoTags", "without RepoTags"])
+def test_a_tarball_that_hakuriver_wrote_loads_on_every_engine(
+    source: str, named: bool, engines: dict[str, Engine], tmp_path: Path
+) -> None:
+    """HakuRiver commits, saves by tag or by ID, and names the tarball after its own clock."""
+    (tmp_path / "hakuriver-containers").mkdir()
+    packaged = Environment(engines[source], f"legacy-{source}", tmp_path)
+    packaged.create(images.provide(images.BUSYBOX, packaged.engine))
+    packaged.execute("echo hello > /greeting")
+    image_id = packaged.engine.docker("commit", packaged.name, packaged.image).strip()
+    saved = packaged.image if named else image_id
+    packaged.engine.docker("save", "--output", packaged.tarball(1767225600), saved)
+    packaged.engine.docker("rm", "--force", packaged.name)
+    packaged.engine.docker("image", "rm", packaged.image)
+    for engine in engines.values():
+        synchronised = packaged.on(engine)
+        assert converge("haku_sync", **synchronised.options).first["action"] == "load"
+        assert synchronised.run_image("cat /greeting").strip() == "hello"
+        assert synchronised.references == [synchronised.image]
+        engine.docker("image", "rm", synchronised.image)
+
+
+def test_docker_load_reads_our_tarball(environment: Environment) -> None:
+    version = package(environment, "hello")
+    environment.engine.docker("load", "--input", environment.tarball(version))
+    assert environment.run_image("cat /greeting").strip() == "hello"
+    assert converge("haku_sync", **environment.options).first["action"] == "none"
+
+
+def test_with_nothing_to_do_no_byte_is_read(environment: Environment) -> None:
+    package(environment, "hello")
+    run = converge("haku_sync", **environment.options)
+    assert run.first["bytes_read"] > 0
+    assert run.second["bytes_read"] == 0
+
+
+def test_a_pinned_version_goes_back_and_no_pin_comes_forth(environment: Environment) -> None:
+    older, newer = package(environment, "one"), package(environment, "two")
+    assert converge("haku_sync", **environment.options).first["version"] == newer
+    back = converge("haku_sync", **environment.options, version=older)
+    assert back.first["diff"] == {"before": {"version": newer}, "after": {"version": older}}
+    assert environment.run_image("cat /greeting").strip() == "one"
+    assert converge("haku_sync", **environment.options).first["version"] == newer
+    assert environment.run_image("cat /greeting").strip() == "two"
+    assert environment.references == [environment.image]
+
+
+def test_a_former_image_in_use_stays(one_environment: Environment) -> None:
+    package(one_environment, "one")
+    succeed("haku_sync", **one_environment.options)
+    former = one_environment.inspect(one_environment.image)["Id"]
+    user = one_environment.engine.docker("create", one_environment.image, "true").strip()
+    package(one_environment, "two")
+    converge("haku_sync", **one_environment.options)
+    assert one_environment.inspect(former)["Id"] == former
+    one_environment.engine.docker("rm", user)
+    one_environment.engine.docker("image", "rm", former)
+
+
+def test_an_image_is_removed_unless_containers_use_it(environment: Environment) -> None:
+    package(environment, "hello")
+    succeed("haku_sync", **environment.options)
+    user = environment.engine.docker("create", "--name", f"{environment.name}-user", environment.image, "true").strip()
+    options = {**environment.options, "state": "absent"}
+    for check in (True, False):
+        assert f"containers use it: {environment.name}-user" in fail("haku_sync", check=check, **options)
+    environment.engine.docker("rm", user)
+    assert converge("haku_sync", **options).first["action"] == "remove"
+    assert environment.references == []
+
+
+def test_a_version_that_is_not_there_is_answered_with_those_that_are(one_environment: Environment) -> None:
+    version = package(one_environment, "hello")
+    for check in (True, False):
+        sentence = fail("haku_sync", check=check, **one_environment.options, version=1)
+        assert (
+            sentence
+            == f"{one_environment.tarballs} has no version 1 of {one_environment.name}. Choose one of: {version}."
+        )
+
+
+def test_an_environment_without_a_tarball_is_answered_with_those_that_have_one(one_environment: Environment) -> None:
+    package(one_environment, "hello")
+    options = {**one_environment.options, "name": "nobody"}
+    for check in (True, False):
+        sentence = fail("haku_sync", check=check, **options)
+        assert f"There is no tarball of nobody in {one_environment.tarballs}" in sentence
+        assert f"it has {one_environment.name}" in sentence
+    assert "nobody" not in one_environment.engine.docker("image", "ls", "--format", "{{.Repository}}")
+
+
+def test_an_image_without_any_tarball_is_left_alone(one_environment: Environment) -> None:
+    version = package(one_environment, "hello")
+    succeed("haku_sync", **one_environment.options)
+    succeed("haku_tar", **one_environment.options, state="absent")
+    seen = converge("haku_sync", **one_environment.options)
+    assert (seen.first["changed"], seen.first["version"]) == (False, version)
+
+
+def corrupt(tarball: Path, how: str) -> None:
+    """Damage a tarball in one of the ways in which disks and networks do."""
+    whole = tarball.read_bytes()
+    if how == "cut short":
+        tarball.write_bytes(whole[: len(whole) // 2])
+    elif how == "no tar":
+        tarball.write_bytes(random.Random(1).randbytes(4096))
+    else:
+        mark = {
+            "a bit of a layer": b"two\n",
+            "a bit of the configuration": b'"rootfs"',
+            "a bit of the index": b'"Config"',
+        }
+        position = whole.rindex(mark[how])
+        tarball.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+
+
+@pytest.mark.parametrize(
+    "how", ["cut short", "no tar", "a bit of a layer", "a bit of the configuration", "a bit of the index"]
+)
+def test_a_damaged_tarball_is_refused_and_the_former_image_stays(environment: Environment, how: str) -> None:
+    package(environment, "one")
+    succeed("haku_sync", **environment.options)
+    damaged = environment.tarball(package(environment, "two"))
+    corrupt(damaged, how)
+    former = environment.inspect(environment.image)["Id"]
+    result = run_tasks([Task("haku_sync", environment.options)])[0]
+    assert result["failed"]
+    assert result["msg"].startswith(f"Tarball {damaged} is damaged: ")
+    assert "pin an older version" in result["msg"]
+    assert result["error"]["where"] == str(damaged)
+    assert environment.inspect(environment.image)["Id"] == former
+    assert environment.references == [environment.image]
+
+
+def test_two_syncs_at_once_load_once(environment: Environment) -> None:
+    package(environment, "hello")
+    with start_directly("haku_sync", environment) as one, start_directly("haku_sync", environment) as other:
+        results = [json.loads(process.communicate()[0]) for process in (one, other)]
+    assert sorted(result["action"] for result in results) == ["load", "none"]
+    assert environment.references == [environment.image]
+
+
+def test_a_version_pruned_while_it_is_read_gives_way_to_the_newest(one_environment: Environment) -> None:
+    """On a local file system an open tarball outlives its name; one pruned before it is opened is looked up again."""
+    one_environment.execute("dd if=/dev/urandom of=/large bs=1M count=64 2>/dev/null")
+    for greeting in ("one", "two", "three", "four"):
+        one_environment.execute(f"echo {greeting} > /greeting")
+        with start_directly("haku_sync", one_environment) as sync, start_directly("haku_tar", one_environment) as pack:
+            packed, synchronised = (json.loads(process.communicate()[0]) for process in (pack, sync))
+        assert packed["published"]
+        # Before the first version there is nothing to load.
+        assert synchronised.get("action") in (("load", "none") if greeting != "one" else (None, "load"))
+    assert succeed("haku_sync", **one_environment.options)["version"] == one_environment.versions[0]
+    assert one_environment.run_image("cat /greeting").strip() == "four"
+    assert one_environment.references == [one_environment.image]
+
+
+def test_versions_are_listed_without_an_engine(one_environment: Environment) -> None:
+    version = package(one_environment, "hello")
+    listing = Task("haku_tar_info", {"shared_dir": str(one_environment.shared)})
+    (found,) = run_tasks([listing])
+    described = returned(found)["environments"][one_environment.name]
+    assert described["latest_timestamp"] == version
+    assert described["all_versions"][0]["size"] == one_environment.tarball(version).stat().st_size

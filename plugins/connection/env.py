@@ -13,16 +13,16 @@ name: env
 short_description: Run tasks inside an env container of a remote Host
 version_added: 0.1.0
 description:
-  - Runs tasks inside a container of an engine on another machine, the Host. The Host is reached by any connection plugin,
-    with all its settings. For SSH that means user, port, key, password, jump host, common arguments and a shared
-    (C(ControlPersist)) session.
+  - Runs tasks inside a container of an engine on another machine, the Host. The Host is reached by any connection
+    plugin, with all its settings. For SSH that means user, port, key, password, jump host, common arguments and a
+    shared (C(ControlPersist)) session.
   - On the Host, each command runs through C(docker exec). Nothing has to be installed in the container but a shell at
     C(/bin/sh), and C(dd) and C(wc) for files; modules need Python there, as everywhere.
   - The plugins of community.docker reach only those engines that the controller itself can reach; Docker's C(ssh://)
     addresses know nothing of Ansible's connection variables.
 notes:
-  - Files are copied in parts of a few MiB, so that memory stays small whatever their size, and nothing is put on the Host's
-    disk. They belong to O(remote_user).
+  - Files are copied in parts of a few MiB, so that memory stays small whatever their size, and nothing is put on the
+    Host's disk. They belong to O(remote_user).
   - A command of a task has no terminal, and its standard input is empty.
   - C(become) works inside the container with whatever the image has (C(su), C(sudo)). Where the Host itself needs
     C(become) for the engine, see O(via); then C(become) inside the container has to do without a password.
@@ -38,11 +38,12 @@ options:
   via:
     description:
       - How the Host is reached, a dictionary of Ansible's connection variables, such as C(ansible_connection),
-        C(ansible_host), C(ansible_user), C(ansible_port), C(ansible_ssh_private_key_file) and C(ansible_ssh_common_args).
+        C(ansible_host), C(ansible_user), C(ansible_port), C(ansible_ssh_private_key_file) and
+        C(ansible_ssh_common_args).
       - The filter P(haku.river.connection_variables#filter) takes them from a host of the inventory.
-      - With C(ansible_become) among them, or C(--become) on the command line, the engine's command runs by the Host's C(become) method; its variables
-        (C(ansible_become_method), C(ansible_become_user), C(ansible_become_password) and so on) are those of this
-        dictionary too.
+      - With C(ansible_become) among them, or C(--become) on the command line, the engine's command runs by the Host's
+        C(become) method; its variables (C(ansible_become_method), C(ansible_become_user), C(ansible_become_password)
+        and so on) are those of this dictionary too.
       - Settings that are not in it come from the configuration and the command line, as for the Host itself.
       - When empty, the engine is the controller's own.
     type: dict
@@ -104,10 +105,10 @@ EXAMPLES = r"""
 
 import re
 import shlex
+from pathlib import Path
 from typing import Any, BinaryIO
 
-from ansible import constants as C
-from ansible import context
+from ansible import constants, context
 from ansible.errors import AnsibleConnectionFailure, AnsibleError, AnsibleFileNotFound
 from ansible.module_utils.common.text.converters import to_bytes, to_text
 from ansible.module_utils.parsing.convert_bool import boolean
@@ -132,7 +133,8 @@ CONTAINER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 # container. A command may well say the same, so they only raise the suspicion; `_explain` asks the engine.
 REFUSALS = re.compile(
     rb"error response from daemon|no such container|no container with name|container state improper"
-    rb"|cannot connect to|permission denied|oci runtime|unknown user|unable to find user|not found|password is required",
+    rb"|cannot connect to|permission denied|oci runtime|unable to find user|no matching entries in passwd"
+    rb"|not found|password is required",
     re.IGNORECASE,
 )
 REFUSAL_CODES = frozenset({1, 125, 126, 127})
@@ -153,11 +155,9 @@ class Connection(ConnectionBase):  # type: ignore[misc]
         self._inner: ConnectionBase | None = None
         self._host_become: Any = None
 
-    # -- reaching the Host ----------------------------------------------------------------------------------------
-
     @property
     def _container(self) -> str:
-        name = to_text(self.get_option("container"))
+        name: str = to_text(self.get_option("container"))
         if not CONTAINER_NAME.fullmatch(name):
             raise AnsibleError(f"{name!r} cannot be a container. Name one by the variable ansible_haku_container.")
         return name
@@ -166,7 +166,8 @@ class Connection(ConnectionBase):  # type: ignore[misc]
     def _host(self) -> str:
         """The Host, as messages name it."""
         via = self.get_option("via")
-        return to_text(via.get("inventory_hostname") or via.get("ansible_host") or "the controller")
+        name: str = to_text(via.get("inventory_hostname") or via.get("ansible_host") or "the controller")
+        return name
 
     def _connect(self) -> Connection:
         if self._inner is None:
@@ -206,9 +207,8 @@ class Connection(ConnectionBase):  # type: ignore[misc]
             stdout = stdout.replace(to_bytes(become.success) + b"\n", b"", 1)
         return code, stdout, stderr
 
-    # -- commands -------------------------------------------------------------------------------------------------
-
     def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = True) -> tuple[int, bytes, bytes]:
+        """Run a shell command in the container; returns its exit code, output and errors."""
         super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
         self._connect()
         display.vvv(f"EXEC {to_text(cmd)}", host=self._container)
@@ -224,59 +224,56 @@ class Connection(ConnectionBase):  # type: ignore[misc]
             argv.append(f"--user={user}")
         argv += [self._container, SHELL, "-c", command]
         code, stdout, stderr = self._on_host(argv, in_data, become)
-        if code in REFUSAL_CODES and REFUSALS.search(stderr or stdout):
-            self._explain(stderr or stdout)
+        if code in REFUSAL_CODES and REFUSALS.search(stderr + stdout):
+            self._explain(to_text(stderr + stdout).strip())
         return code, stdout, stderr
 
-    def _explain(self, said: bytes) -> None:
+    def _explain(self, words: str) -> None:
         """Raise a clear error if it was the Host that refused; return if the command ran and failed by itself."""
-        name, host = self._container, self._host
-        inspect = ["container", "inspect", "--format={{.State.Status}}", name]
-        code, stdout, stderr = self._on_host([*self.get_option("docker_command"), *inspect], None)
-        status = to_text(stdout).strip().splitlines()[-1:] or [""]
-        refusal = to_text(stderr or stdout).strip()
-        if code == 0 and status[0] != "running":
+        container = f"env container {self._container}"
+        docker = self.get_option("docker_command")
+        inspect = ["container", "inspect", "--format={{.State.Status}}", self._container]
+        code, stdout, stderr = self._on_host([*docker, *inspect], None)
+        status = to_text(stdout).strip().rpartition("\n")[2]
+        if code == 0 and status != "running":
             raise AnsibleConnectionFailure(
-                f"The env container {name} on {host} is {status[0]}, and tasks need a running one. "
-                f"Start it there: haku.river.haku_container with name={name} and state=started."
+                f"The {container} on {self._host} is {status}, and tasks need a running one. "
+                f"Start it there: haku.river.haku_container with name={self._container} and state=started."
+            )
+        if code == 0 and f'exec: "{SHELL}"' in words:
+            raise AnsibleConnectionFailure(
+                f"The {container} on {self._host} has no {SHELL}: {words}. Choose an image with a shell."
+            )
+        if code == 0 and re.search(r"unable to find user|no matching entries in passwd", words):
+            raise AnsibleConnectionFailure(
+                f"The {container} on {self._host} has no user {self.get_option('remote_user')}: {words}. "
+                "Correct ansible_haku_user."
             )
         if code == 0:
-            words = to_text(said).strip()
-            if "unable to find user" in words or "no matching entries in passwd" in words:
-                raise AnsibleConnectionFailure(
-                    f"The env container {name} on {host} has no user {self.get_option('remote_user')!r}: {words}. "
-                    "Correct ansible_haku_user."
-                )
-            if f'exec: "{SHELL}"' in words:
-                raise AnsibleConnectionFailure(
-                    f"The env container {name} on {host} has no {SHELL}: {words}. Choose an image with a shell."
-                )
             return
+        refusal = to_text(stderr or stdout).strip()
         if re.search(r"no such (container|object)|no container with name", refusal, re.IGNORECASE):
             raise AnsibleConnectionFailure(
-                f"There is no container {name} on {host}. Create it: the playbook haku.river.create makes those of "
+                f"There is no {container} on {self._host}. Create it: the playbook haku.river.create makes those of "
                 "haku_environments, and the module haku.river.haku_container makes any."
             )
-        command = shlex.join(self.get_option("docker_command"))
         raise AnsibleConnectionFailure(
-            f"{command!r} on {host} does not reach an engine: {refusal}. Start the engine, let the Host's user use it, or "
-            "set ansible_become for the Host or ansible_haku_docker_command, for example to ['sudo', '-n', 'docker']."
+            f"{shlex.join(docker)!r} on {self._host} does not reach an engine: {refusal}. Start the engine, let the Host's "
+            "user use it, or set for the Host ansible_become, or ansible_haku_docker_command (for example to "
+            "['sudo', '-n', 'docker'])."
         )
 
-    # -- files ----------------------------------------------------------------------------------------------------
-
     def put_file(self, in_path: str, out_path: str) -> None:
+        """Copy a file of the controller into the container."""
         super().put_file(in_path, out_path)
         self._connect()
         display.vvv(f"PUT {in_path} TO {out_path}", host=self._container)
-        try:
-            source = open(to_bytes(in_path, errors="surrogate_or_strict"), "rb")
-        except FileNotFoundError as error:
-            raise AnsibleFileNotFound(f"There is no file {in_path!r} to copy into {self._container}.") from error
-        with source:
-            size, arrived = self._send(source, out_path)
-        if arrived != size:
-            raise AnsibleError(f"{out_path} has {arrived} bytes in {self._container}, and {in_path} has {size}. Try again.")
+        if not Path(in_path).exists():
+            raise AnsibleFileNotFound(f"There is no file {in_path!r} to copy into {self._container}.")
+        with Path(in_path).open("rb") as source:
+            sent, arrived = self._send(source, out_path)
+        if arrived != sent:
+            raise AnsibleError(f"Of {in_path}, {arrived} of {sent} bytes arrived in {self._container}. Try again.")
 
     def _send(self, source: BinaryIO, path: str) -> tuple[int, int]:
         """Write `source` to `path` in the container; return the bytes sent and those that are there."""
@@ -297,20 +294,20 @@ class Connection(ConnectionBase):  # type: ignore[misc]
                 return sent, int(stdout)
 
     def fetch_file(self, in_path: str, out_path: str) -> None:
+        """Copy a file of the container to the controller."""
         super().fetch_file(in_path, out_path)
         self._connect()
         display.vvv(f"FETCH {in_path} TO {out_path}", host=self._container)
         source = shlex.quote(to_text(in_path, errors="surrogate_or_strict"))
-        blocks = PART // BLOCK
-        skip = 0
-        with open(to_bytes(out_path, errors="surrogate_or_strict"), "wb") as target:
+        skip, count = 0, PART // BLOCK
+        with Path(out_path).open("wb") as target:
             while True:
-                command = f"dd if={source} bs={BLOCK} skip={skip} count={PART // BLOCK}"
+                command = f"dd if={source} bs={BLOCK} skip={skip} count={count}"
                 part = self._file_command(command, f"read {in_path}")
                 target.write(part)
                 if len(part) < PART:
                     return
-                skip += PART // BLOCK
+                skip += count
 
     def _file_command(self, command: str, purpose: str, in_data: bytes | None = None) -> bytes:
         code, stdout, stderr = self._exec(command, in_data)
@@ -319,13 +316,12 @@ class Connection(ConnectionBase):  # type: ignore[misc]
             raise AnsibleError(f"Could not {purpose} in the env container {self._container} on {self._host}: {reason}")
         return stdout
 
-    # -- the end --------------------------------------------------------------------------------------------------
-
     def reset(self) -> None:
         """Nothing outlives a command: each is a session of its own in the container."""
         self.close()
 
     def close(self) -> None:
+        """Let go of the Host."""
         if self._inner is not None:
             self._inner.close()
             self._inner = None
@@ -336,7 +332,7 @@ def _inner_name(via: dict[str, Any]) -> str:
     """The Host's connection plugin: its variable, else the command line's or the configuration's, else SSH."""
     if not via:
         return "ansible.builtin.local"
-    candidates = (via.get("ansible_connection"), context.CLIARGS.get("connection"), C.DEFAULT_TRANSPORT)
+    candidates = (via.get("ansible_connection"), context.CLIARGS.get("connection"), constants.DEFAULT_TRANSPORT)
     return next((name for name in candidates if name and name not in (OWN_NAME, "smart")), "ansible.builtin.ssh")
 
 
@@ -344,10 +340,9 @@ def _host_become(via: dict[str, Any], play_context: Any) -> Any:
     """The plugin by which the Host's user becomes one who may use the engine, if that is wanted."""
     if not via or not boolean(via.get("ansible_become", context.CLIARGS.get("become")) or False):
         return None
-    name = via.get("ansible_become_method") or C.DEFAULT_BECOME_METHOD
+    name = via.get("ansible_become_method") or constants.DEFAULT_BECOME_METHOD
     become = become_loader.get(name)
     if become is None:
         raise AnsibleError(f"The become plugin {name!r}, which ansible_become_method names, was not found.")
     become.set_options(task_keys={"become_pass": play_context.become_pass}, var_options=via)
     return become
-

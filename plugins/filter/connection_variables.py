@@ -46,28 +46,29 @@ _value:
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ansible import constants as C
-from ansible import context
+from ansible import constants, context
 from ansible.errors import AnsibleFilterError
 from ansible.plugins.loader import become_loader, connection_loader
 
-ALWAYS = ("inventory_hostname", "ansible_host", "ansible_port", "ansible_user", "ansible_connection", "ansible_become")
+ALWAYS = (
+    *("inventory_hostname", "ansible_connection", "ansible_host", "ansible_port", "ansible_user"),
+    *("ansible_become", "ansible_become_method"),
+)
 
 
 def connection_variables(host: Mapping[str, Any]) -> dict[str, Any]:
     """Those of a host's variables that say how it is reached."""
     if not isinstance(host, Mapping):
         raise AnsibleFilterError("haku.river.connection_variables takes the variables of a host, hostvars[NAME].")
-    connection = host.get("ansible_connection") or context.CLIARGS.get("connection") or C.DEFAULT_TRANSPORT
+    connection = host.get("ansible_connection") or context.CLIARGS.get("connection") or constants.DEFAULT_TRANSPORT
     connection = "ssh" if connection == "smart" else connection
-    method = host.get("ansible_become_method") or C.DEFAULT_BECOME_METHOD
+    method = host.get("ansible_become_method") or constants.DEFAULT_BECOME_METHOD
     # Loading a plugin is what makes its options known to the configuration.
     connection_loader.get(connection, class_only=True)
     become_loader.get(method, class_only=True)
-    names = dict.fromkeys(
-        (*ALWAYS, *C.config.get_plugin_vars("connection", connection), "ansible_become_method")
-        + tuple(C.config.get_plugin_vars("become", method))
-    )
+    plugins = ("connection", connection), ("become", method)
+    read = [name for kind, plugin in plugins for name in constants.config.get_plugin_vars(kind, plugin)]
+    names = dict.fromkeys([*ALWAYS, *read])
     return {name: host[name] for name in names if name in host}
 
 
@@ -75,4 +76,5 @@ class FilterModule:
     """The filters of this file."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return the filters by name."""
         return {"connection_variables": connection_variables}

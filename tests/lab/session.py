@@ -58,9 +58,10 @@ def purge() -> None:
     down()
     engine = engines.main()
     if engine:
-        names = [name for name in _images(engine) if name.startswith(_BASE_IMAGES)]
-        if names:
-            engine.docker("image", "rm", *names)
+        for name in _images(engine):
+            another_lab_uses_it = engine.docker("ps", "--all", "--quiet", "--filter", f"ancestor={name}")
+            if name.startswith(_BASE_IMAGES) and not another_lab_uses_it:
+                engine.docker("image", "rm", name)
     remove(HOME)
 
 

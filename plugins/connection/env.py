@@ -258,8 +258,8 @@ class Connection(ConnectionBase):  # type: ignore[misc]
                 "haku_environments, and the module haku.river.haku_container makes any."
             )
         raise AnsibleConnectionFailure(
-            f"{shlex.join(docker)!r} on {self._host} does not reach an engine: {refusal}. Start the engine, let the Host's "
-            "user use it, or set for the Host ansible_become, or ansible_haku_docker_command (for example to "
+            f"{shlex.join(docker)!r} on {self._host} does not reach an engine: {refusal}. Start the engine, let the "
+            "Host's user use it, or set for the Host ansible_become, or ansible_haku_docker_command (for example to "
             "['sudo', '-n', 'docker'])."
         )
 

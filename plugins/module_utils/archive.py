@@ -23,6 +23,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tarfile import ReadError, TarFile, TarInfo
 from typing import Any
 
 from ansible_collections.haku.river.plugins.module_utils.compression import Compression, decompress, recognise
@@ -35,6 +36,10 @@ _CHUNK_BYTES = 1 << 20
 _MAX_ENTRIES = 20_000
 _MAX_HEADER_BYTES = 1 << 20
 _MAX_DOCUMENT_BYTES = 16 << 20
+_EXTENDED_HEADERS = (
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 # Names that bear their content's digest, as Docker, OCI layouts, Skopeo and go-containerregistry write them.
 _BLOB = re.compile(r"(?:blobs/sha256/|sha256:)?(?P<hex>[0-9a-f]{64})(?:\.json|\.tar\.gz)?")
@@ -157,15 +162,14 @@ def _reading(name: str) -> Iterator[None]:
         ) from error
 
 
-class _BoundedTarInfo(tarfile.TarInfo):
+class _BoundedTarInfo(TarInfo):
     """Refuses extended headers that are read into memory whole and have no honest reason to be large."""
 
-    _EXTENDED = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE)
-
-    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
-        if self.type in (*self._EXTENDED, tarfile.SOLARIS_XHDTYPE) and self.size > _MAX_HEADER_BYTES:
-            raise tarfile.ReadError(f"an extended header of {self.size} bytes")
-        member: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]  # tarfile's hook for subclasses
+    # tarfile's own hook for subclasses, and its own name for the argument
+    def _proc_member(self, tarfile: TarFile) -> TarInfo:
+        if self.type in _EXTENDED_HEADERS and self.size > _MAX_HEADER_BYTES:
+            raise ReadError(f"an extended header of {self.size} bytes")
+        member: TarInfo = super()._proc_member(tarfile)  # type: ignore[misc]  # the stubs leave the hook out
         return member
 
 
@@ -175,7 +179,7 @@ class _Entries:
     def __init__(self, file: CountingFile, name: str, size_bytes: int) -> None:
         self._file = file
         self.name = name
-        self._entries: dict[str, tarfile.TarInfo] = {}
+        self._entries: dict[str, TarInfo] = {}
         try:
             end = self._scan()
         except (tarfile.TarError, UnicodeError, ValueError, OverflowError) as error:
@@ -186,7 +190,7 @@ class _Entries:
     def __contains__(self, path: str) -> bool:
         return path in self._entries
 
-    def find(self, path: str) -> tarfile.TarInfo:
+    def find(self, path: str) -> TarInfo:
         """The regular file that `path` names; `ArchiveError` if there is none."""
         for _link in range(8):
             entry = self._entries.get(posixpath.normpath(path))
@@ -228,10 +232,10 @@ class _Entries:
         with tarfile.open(fileobj=self._file, mode="r:", tarinfo=_BoundedTarInfo, encoding="utf-8") as tar:
             for count, entry in enumerate(tar):
                 if count >= _MAX_ENTRIES:
-                    raise tarfile.ReadError(f"more than {_MAX_ENTRIES} entries")
+                    raise ReadError(f"more than {_MAX_ENTRIES} entries")
                 path = posixpath.normpath(entry.name)
                 if path in self._entries and not entry.isdir():
-                    raise tarfile.ReadError(f"{path!r} stands in it twice")
+                    raise ReadError(f"{path!r} stands in it twice")
                 self._entries[path] = entry
             end: int = tar.offset
             return end

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 HOME = Path(os.environ.get("HAKU_LAB", "/var/tmp/haku-river-lab"))
 
@@ -133,10 +134,16 @@ def ca_bundle() -> str:
 @contextmanager
 def exclusive(what: str) -> Iterator[None]:
     """Let one process (or thread) at a time make or start something."""
-    HOME.mkdir(parents=True, exist_ok=True)
-    with (HOME / f"{what}.lock").open("w") as lock:
+    with lock_file(what) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def lock_file(name: str) -> IO[str]:
+    """Open the file that a lock of this name is held on."""
+    path = HOME / "locks" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("w")
 
 
 @contextmanager

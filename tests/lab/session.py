@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import IO
 
 from . import engines, machines, registry
-from .host import HOME, LabError, remove
+from .host import HOME, LabError, lock_file, remove
 from .images import Docker
 
 _BASE_IMAGES = "haku-lab/"
@@ -27,13 +27,19 @@ def session() -> Iterator[None]:
     Whoever comes first sweeps away what an earlier session left; whoever leaves last stops everything, unless the
     environment variable HAKU_LAB_KEEP asks to leave it running for the next one. A killed session's claim ends with it.
     """
-    with _claim("users") as claim:
+    with lock_file("users") as claim:
         if _is_alone(claim):
             sweep()
         fcntl.flock(claim, fcntl.LOCK_SH)
-        yield
-        if not os.environ.get("HAKU_LAB_KEEP") and _is_alone(claim):
-            _stop_all()
+        try:
+            yield
+        finally:
+            _leave(claim)
+
+
+def _leave(claim: IO[str]) -> None:
+    if not os.environ.get("HAKU_LAB_KEEP") and _is_alone(claim):
+        _stop_all()
 
 
 def down() -> None:
@@ -41,7 +47,7 @@ def down() -> None:
 
     :raises LabError: a test session is using the lab.
     """
-    with _claim("users") as claim:
+    with lock_file("users") as claim:
         if not _is_alone(claim):
             raise LabError("a test session is using the lab")
         _stop_all()
@@ -52,21 +58,27 @@ def purge() -> None:
     down()
     engine = engines.main()
     if engine:
-        images = engine.docker("image", "ls", "--quiet", "--filter", f"reference={_BASE_IMAGES}*").split()
-        if images:
-            engine.docker("image", "rm", "--force", *images)
+        for name in _images(engine):
+            another_lab_uses_it = engine.docker("ps", "--all", "--quiet", "--filter", f"ancestor={name}")
+            if name.startswith(_BASE_IMAGES) and not another_lab_uses_it:
+                engine.docker("image", "rm", name)
     remove(HOME)
 
 
 def sweep() -> None:
     """Remove what earlier tests left on the lab's own engines and machines: all but the base images."""
     engines.forget()
-    left_running: list[Docker] = [*engines.running().values(), *machines.running(machines.MACHINES).values()]
+    machines.stop(machines.BARE)  # its tests install things
+    left_running: list[Docker] = [*engines.running().values()]
+    for machine in machines.running(machines.MACHINES).values():
+        if machine.succeeds("docker", "version"):
+            left_running.append(machine)
+        else:
+            machines.discard(machine)
     with ThreadPoolExecutor() as pool:
         list(pool.map(_sweep_engine, left_running))
-    for fleet in machines.FLEETS.values():
-        for left in fleet.shared.glob("*"):
-            remove(left)
+    for left in machines.MACHINES.shared.glob("*"):
+        remove(left)
 
 
 def _sweep_engine(engine: Docker) -> None:
@@ -76,17 +88,16 @@ def _sweep_engine(engine: Docker) -> None:
     volumes = engine.docker("volume", "ls", "--quiet").split()
     if volumes:
         engine.docker("volume", "rm", *volumes)
-    images = [
-        line.split()
-        for line in engine.docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}").splitlines()
-    ]
-    names = [
-        identity if name.startswith("<none>") else name
-        for name, identity in images
-        if not name.startswith(_BASE_IMAGES)
-    ]
+    names = [name for name in _images(engine) if not name.startswith(_BASE_IMAGES)]
     if names:
         engine.docker("image", "rm", "--force", *names)
+
+
+def _images(engine: Docker) -> list[str]:
+    """Return what to call each image by: name and tag, or the ID where it has none."""
+    listed = engine.docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}").splitlines()
+    images = [line.split() for line in listed]
+    return [identity if name.startswith("<none>") else name for name, identity in images]
 
 
 def _stop_all() -> None:
@@ -96,13 +107,6 @@ def _stop_all() -> None:
     for stopped in stopping:
         stopped.result()
     engines.stop_main()  # last: the machines are its containers
-
-
-@contextmanager
-def _claim(name: str) -> Iterator[IO[str]]:
-    HOME.mkdir(parents=True, exist_ok=True)
-    with (HOME / f"{name}.lock").open("w") as claim:
-        yield claim
 
 
 def _is_alone(claim: IO[str]) -> bool:

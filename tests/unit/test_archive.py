@@ -107,7 +107,7 @@ def test_a_tarball_cut_anywhere_is_refused(layout: str, path: Path) -> None:
     with open_archive(path) as archive:
         layers_end = max(layer.offset + layer.size_bytes for layer in archive.image.layers)
     content_end = len(whole.rstrip(b"\0"))
-    for length in {0, 1, 511, 512, 513, layers_end // 2, layers_end, content_end - 1, content_end}:
+    for length in (0, 1, 511, 512, 513, layers_end // 2, layers_end, content_end - 1, content_end):
         path.write_bytes(whole[:length])
         assert "damaged" in refusal(path), f"cut at {length} of {len(whole)}"
 

@@ -6,32 +6,32 @@
 
 from __future__ import annotations
 
-import shlex
-import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ansible_collections.haku.river.plugins.module_utils.container_steps import (
+    ALIVE,
+    Create,
+    Pull,
+    PutBack,
+    Remove,
+    Replace,
+    Restart,
+    Start,
+    Step,
+    Stop,
+    Unpause,
+    Update,
+    aside_name,
+    keeps_running,
+)
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
-from ansible_collections.haku.river.plugins.module_utils.errors import EngineError, HakuError
-from ansible_collections.haku.river.plugins.module_utils.names import LABEL_ENVIRONMENT, LABEL_IMAGE, LABEL_MANAGED
+from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
+from ansible_collections.haku.river.plugins.module_utils.names import LABEL_ENVIRONMENT, LABEL_MANAGED, is_env_container
 from ansible_collections.haku.river.plugins.module_utils.outcome import Outcome
 from ansible_collections.haku.river.plugins.module_utils.settings import Difference, Settings, differences
 from ansible_collections.haku.river.plugins.module_utils.timestamps import iso_time, unix_timestamp
-
-# In upper case, so that no environment can be called so.
-_ASIDE_SUFFIX = ".FORMER"
-# A program that is not there, or that gives up as it reads its configuration, is gone within this time.
-_SETTLE_SECONDS = 1.0
-_POLL_SECONDS = 0.1
-# Between two attempts the engine waits longer each time, so a container that keeps failing is soon seen at rest.
-_EXIT_SECONDS = 5.0
-_INSIST_SECONDS = 5.0
-_LAST_LINES = 10
-# Paused processes exist; those of a restarting container will in a moment.
-_ALIVE = ("running", "paused", "restarting")
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,7 @@ class Container:
     settings: Settings
     managed: bool
     removes_itself: bool = False
+    image_id: str = ""
     created: int | None = None
 
     @classmethod
@@ -67,6 +68,7 @@ class Container:
             settings=Settings.from_inspect(answer),
             managed=is_env_container(name, answer["Config"].get("Labels") or {}),
             removes_itself=bool(answer["HostConfig"].get("AutoRemove")),
+            image_id=answer["Image"],
             created=unix_timestamp(answer.get("Created")),
         )
 
@@ -83,25 +85,6 @@ class Seen:
     has_image: bool
     aside: bool = False
     leftover: bool = False
-
-
-class Step(ABC):
-    """One thing to do, with the engine, and in words."""
-
-    @property
-    def words(self) -> str:
-        """What is done, as the module reports it in `actions`."""
-        return self._words()
-
-    def run(self, engine: Engine) -> None:
-        """Do it; raises `HakuError`, and then leaves the container as it was."""
-        self._run(engine)
-
-    @abstractmethod
-    def _words(self) -> str: ...
-
-    @abstractmethod
-    def _run(self, engine: Engine) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -137,7 +120,7 @@ def manage_container(engine: Engine, desired: Desired, check_mode: bool) -> Outc
 
 def observe(engine: Engine, desired: Desired) -> Seen:
     """Ask the engine for all that a plan depends on."""
-    named, former = (_find(engine, name, desired.name) for name in (desired.name, aside_name(desired.name)))
+    named, former = (find_container(engine, name, desired.name) for name in (desired.name, aside_name(desired.name)))
     # Nobody's container that merely has our name for the former one is ours.
     former = former if former and former.managed else None
     container = named or former
@@ -154,7 +137,7 @@ def plan(seen: Seen, desired: Desired) -> Plan:
     """Decide what to do; raises `HakuError` when that needs a permission or an option that is not given."""
     container = seen.container
     if container is not None:
-        _check_may_touch(container, desired)
+        check_may_touch(container, desired.name, desired.adopt)
     if desired.state == "absent":
         return _removal(seen, desired)
     if container is None:
@@ -170,24 +153,15 @@ def apply(engine: Engine, decided: Plan) -> None:
         step.run(engine)
 
 
-def is_env_container(name: str, labels: Mapping[str, str]) -> bool:
-    """Whether the labels make the container of that name the env container of the environment with that name."""
-    return labels.get(LABEL_MANAGED) == "true" and labels.get(LABEL_ENVIRONMENT) == name
-
-
-def aside_name(name: str) -> str:
-    """What a container is called while another takes its place."""
-    return name + _ASIDE_SUFFIX
-
-
 # Planning
 
 
-def _check_may_touch(container: Container, desired: Desired) -> None:
-    if not container.managed and not desired.adopt:
+def check_may_touch(container: Container, name: str, adopt: bool) -> None:
+    """Raise `HakuError` unless the container is the environment's own, or the user says that it may be taken for it."""
+    if not container.managed and not adopt:
         raise HakuError(
-            f"Container {desired.name} is not managed by haku.river "
-            f"(it has no labels {LABEL_MANAGED}=true and {LABEL_ENVIRONMENT}={desired.name})",
+            f"Container {name} is not managed by haku.river "
+            f"(it has no labels {LABEL_MANAGED}=true and {LABEL_ENVIRONMENT}={name})",
             remedy="Set adopt: true if it really is the environment, or choose another name",
         )
 
@@ -260,7 +234,7 @@ def _check_can_act(container: Container, desired: Desired, stops: bool) -> None:
             f"Container {desired.name} is {container.state}: the engine began to remove it and did not finish",
             remedy="Remove it with state: absent, then create it again",
         )
-    if container.removes_itself and stops and container.state in _ALIVE:
+    if container.removes_itself and stops and container.state in ALIVE:
         raise HakuError(
             f"Container {desired.name} would be lost when it stops, as it was started with --rm",
             remedy="Package it with haku_tar and consistency: pause, remove it, and create it with haku_container",
@@ -270,7 +244,7 @@ def _check_can_act(container: Container, desired: Desired, stops: bool) -> None:
 def _replacement(container: Container, seen: Seen, desired: Desired) -> Plan:
     image = desired.asked.image or container.settings.image or ""
     settings = replace(desired.asked, image=image).completed()
-    runs = desired.state in ("started", "restarted") or (desired.state == "present" and container.state in _ALIVE)
+    runs = desired.state in ("started", "restarted") or (desired.state == "present" and container.state in ALIVE)
     step = Replace(desired.name, settings, runs, container.state, desired.stop_timeout_seconds)
     state = "running" if runs else "created"
     found = _unlabelled(container, desired) + differences(settings, container.settings)
@@ -303,7 +277,7 @@ def _in_place(asked: Settings, found: tuple[Difference, ...]) -> Settings:
 def _life(state: str, desired: Desired) -> tuple[tuple[Step, ...], str]:
     """The steps from one state of life to the desired one, and the state that is reached."""
     name, timeout = desired.name, desired.stop_timeout_seconds
-    alive = state in _ALIVE
+    alive = state in ALIVE
     # A frozen process cannot heed the signal to stop.
     thaw: tuple[Step, ...] = (Unpause(name),) if state == "paused" else ()
     if desired.state == "stopped":
@@ -321,290 +295,18 @@ def _state_change(there: str, asked: str) -> tuple[Difference, ...]:
     return (Difference("state", asked, there),) if asked != there else ()
 
 
-# Doing
-
-
-@dataclass(frozen=True)
-class PutBack(Step):
-    """Give a container that an interrupted re-creation left aside its name again."""
-
-    name: str
-
-    def _words(self) -> str:
-        return f"put back container {self.name}, which an interrupted re-creation had set aside"
-
-    def _run(self, engine: Engine) -> None:
-        engine.rename_container(aside_name(self.name), self.name)
-
-
-@dataclass(frozen=True)
-class Pull(Step):
-    """Pull an image from its registry."""
-
-    image: str
-
-    def _words(self) -> str:
-        return f"pull image {self.image}"
-
-    def _run(self, engine: Engine) -> None:
-        engine.pull(self.image)
-
-
-@dataclass(frozen=True)
-class Create(Step):
-    """Create a container where there is none; one that does not run as it should is removed again."""
-
-    name: str
-    settings: Settings
-    runs: bool
-
-    def _words(self) -> str:
-        return f"create {'and start ' if self.runs else ''}container {self.name} from image {self.settings.image}"
-
-    def _run(self, engine: Engine) -> None:
-        container_id = _create(engine, self.name, self.settings)
-        if self.runs:
-            with _on_failure(lambda: _discard(engine, container_id)):
-                _start(engine, self.name)
-
-
-@dataclass(frozen=True)
-class Replace(Step):
-    """Put a new container into the place of one that was in `former_state`; if that fails, the former is back."""
-
-    name: str
-    settings: Settings
-    runs: bool
-    former_state: str
-    stop_timeout_seconds: int
-
-    def _words(self) -> str:
-        return f"re-create {'and start ' if self.runs else ''}container {self.name} from image {self.settings.image}"
-
-    def _run(self, engine: Engine) -> None:
-        former = aside_name(self.name)
-        engine.rename_container(self.name, former)
-        with _on_failure(lambda: self._restore(engine, former)):
-            # While the former one still runs: an engine that refuses the settings interrupts nothing.
-            container_id = _create(engine, self.name, self.settings)
-            with _on_failure(lambda: _discard(engine, container_id)):
-                if self.former_state in _ALIVE:
-                    _stop(engine, former, self.former_state, self.stop_timeout_seconds)
-                if self.runs:
-                    _start(engine, self.name)
-        engine.remove_container(former)
-
-    def _restore(self, engine: Engine, former: str) -> None:
-        engine.rename_container(former, self.name)
-        if self.former_state in _ALIVE:
-            engine.start(self.name)
-
-
-@dataclass(frozen=True)
-class Update(Step):
-    """Change limits and restart policy in place."""
-
-    name: str
-    settings: Settings
-
-    def _words(self) -> str:
-        return f"update {', '.join(self.settings.as_options())} of container {self.name}"
-
-    def _run(self, engine: Engine) -> None:
-        engine.update_container(self.name, self.settings.as_update())
-
-
-@dataclass(frozen=True)
-class Start(Step):
-    """Start a container that is stopped; one that does not keep running is stopped again."""
-
-    name: str
-
-    def _words(self) -> str:
-        return f"start container {self.name}"
-
-    def _run(self, engine: Engine) -> None:
-        with _on_failure(lambda: _insist(lambda: engine.stop(self.name, 0))):
-            _start(engine, self.name)
-
-
-@dataclass(frozen=True)
-class Restart(Step):
-    """Stop a container and start it again."""
-
-    name: str
-    stop_timeout_seconds: int
-
-    def _words(self) -> str:
-        return f"restart container {self.name}"
-
-    def _run(self, engine: Engine) -> None:
-        engine.restart(self.name, self.stop_timeout_seconds)
-        await_running(engine, self.name)
-
-
-@dataclass(frozen=True)
-class Unpause(Step):
-    """Let a paused container go on."""
-
-    name: str
-
-    def _words(self) -> str:
-        return f"unpause container {self.name}"
-
-    def _run(self, engine: Engine) -> None:
-        engine.unpause(self.name)
-
-
-@dataclass(frozen=True)
-class Stop(Step):
-    """Stop a container."""
-
-    name: str
-    stop_timeout_seconds: int
-
-    def _words(self) -> str:
-        return f"stop container {self.name}"
-
-    def _run(self, engine: Engine) -> None:
-        engine.stop(self.name, self.stop_timeout_seconds)
-
-
-@dataclass(frozen=True)
-class Remove(Step):
-    """Remove a container, stopped first if it runs, so that its process may end in order."""
-
-    name: str
-    state: str
-    stop_timeout_seconds: int
-
-    def _words(self) -> str:
-        return f"{'stop and ' if self.state in _ALIVE else ''}remove container {self.name}"
-
-    def _run(self, engine: Engine) -> None:
-        if self.state in _ALIVE:
-            _stop(engine, self.name, self.state, self.stop_timeout_seconds)
-        engine.remove_container(self.name, force=True)
-
-
-def await_running(engine: Engine, name: str) -> None:
-    """Return when a container that was just started has kept running for a moment.
-
-    Raises `HakuError` with the exit code and the last lines of the log when it has not, whatever its restart policy
-    makes of that.
-    """
-    if not _keeps_running(engine, name):
-        raise _not_running(engine, name)
-
-
-def _keeps_running(engine: Engine, name: str) -> bool:
-    settled = time.monotonic() + _SETTLE_SECONDS
-    began = None
-    while True:
-        state = (engine.find_container(name) or {"State": {"Running": False}})["State"]
-        if not state["Running"] or state.get("Restarting") or began not in (None, state["StartedAt"]):
-            return False
-        if time.monotonic() >= settled:
-            return True
-        began = state["StartedAt"]
-        time.sleep(_POLL_SECONDS)
-
-
-def _start(engine: Engine, name: str) -> None:
-    engine.start(name)
-    await_running(engine, name)
-
-
-def _stop(engine: Engine, name: str, state: str, timeout_seconds: int) -> None:
-    if state == "paused":
-        engine.unpause(name)
-    engine.stop(name, timeout_seconds)
-
-
-def _create(engine: Engine, name: str, settings: Settings) -> str:
-    labels = {LABEL_MANAGED: "true", LABEL_ENVIRONMENT: name, LABEL_IMAGE: settings.image or ""}
-    return engine.create_container(name, settings.as_creation(labels))
-
-
-def _discard(engine: Engine, container_id: str) -> None:
-    """Remove a new container that does not do, even while its restart policy starts it over and over."""
-
-    def attempt() -> None:
-        with suppress(EngineError):  # what cannot be stopped now may well be removed
-            engine.stop(container_id, 0)
-        engine.remove_container(container_id, force=True)
-
-    _insist(attempt)
-
-
-def _insist(attempt: Callable[[], None]) -> None:
-    """Try again for a while: a container that keeps failing has moments in which an engine refuses to act on it."""
-    deadline = time.monotonic() + _INSIST_SECONDS
-    while True:
-        try:
-            return attempt()
-        except EngineError:
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(_POLL_SECONDS)
-
-
-@contextmanager
-def _on_failure(undo: Callable[[], object]) -> Iterator[None]:
-    """Call `undo` if the block fails or is interrupted; when that fails too, say both."""
-    try:
-        yield
-    except BaseException as failure:
-        try:
-            undo()
-        except HakuError as second:
-            raise HakuError(
-                str(failure).rstrip("."),
-                cause=f"and then, on the way back: {second}",
-                remedy="See what there is with docker ps --all; a container named *.FORMER is the one from before",
-            ) from failure
-        raise
-
-
-def _not_running(engine: Engine, name: str) -> HakuError:
-    command, exit_code = _exit(engine, name)
-    try:
-        log = engine.last_words(name, _LAST_LINES)
-    except EngineError:
-        # Some logging drivers cannot be read; the exit code says enough.
-        log = ""
-    return HakuError(
-        f"Container {name} does not keep running",
-        where=engine.url,
-        cause=f"`{command}` ended with exit code {exit_code}" + (f" and last wrote: {log}" if log else ""),
-        remedy="Give it a command that its image has and that does not end, such as the default: sleep infinity",
-    )
-
-
-def _exit(engine: Engine, name: str) -> tuple[str, int]:
-    """The command of a container that does not keep running, and its exit code once it is seen at rest."""
-    deadline = time.monotonic() + _EXIT_SECONDS
-    while True:
-        answer = engine.find_container(name)
-        if answer is None:
-            return name, -1
-        state = answer["State"]
-        if not state["Running"] or state.get("Restarting") or time.monotonic() > deadline:
-            return shlex.join(Settings.from_inspect(answer).command or ()), state["ExitCode"]
-        time.sleep(_POLL_SECONDS / 2)
-
-
 # Seeing and telling
 
 
-def _find(engine: Engine, container_name: str, environment: str) -> Container | None:
+def find_container(engine: Engine, container_name: str, environment: str) -> Container | None:
+    """The container of exactly that name, or None; `managed` says whether it is the environment's."""
     answer = engine.find_container(container_name)
     # What looks like the beginning of some container's ID finds that one too.
     if answer is None or answer["Name"].lstrip("/") != container_name:
         return None
     container = Container.from_inspect(environment, answer)
     # One that keeps failing runs for moments; an engine that never started it again says that it is not such a one.
-    if container.state == "running" and answer.get("RestartCount") and not _keeps_running(engine, container_name):
+    if container.state == "running" and answer.get("RestartCount") and not keeps_running(engine, container_name):
         return replace(container, state="restarting")
     return container
 

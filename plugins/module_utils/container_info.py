@@ -11,9 +11,13 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ansible_collections.haku.river.plugins.module_utils.catalogue import Catalogue
-from ansible_collections.haku.river.plugins.module_utils.container import is_env_container
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
-from ansible_collections.haku.river.plugins.module_utils.names import LABEL_ENVIRONMENT, LABEL_IMAGE, LABEL_MANAGED
+from ansible_collections.haku.river.plugins.module_utils.names import (
+    LABEL_ENVIRONMENT,
+    LABEL_IMAGE,
+    LABEL_MANAGED,
+    is_env_container,
+)
 from ansible_collections.haku.river.plugins.module_utils.timestamps import iso_time
 
 # Docker makes this file in the container when it is started with an init.

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
@@ -68,6 +69,11 @@ def image_reference(prefix: str, environment: str, tag: str) -> str:
     if not _TAG.fullmatch(tag):
         raise HakuError(f"image_tag {tag!r} cannot be a tag", remedy="Use letters, digits, '_', '.' and '-'")
     return f"{prefix}/{check_environment_name(environment)}:{tag}"
+
+
+def is_env_container(name: str, labels: Mapping[str, str]) -> bool:
+    """Whether the labels make the container of that name the env container of the environment with that name."""
+    return labels.get(LABEL_MANAGED) == "true" and labels.get(LABEL_ENVIRONMENT) == name
 
 
 def canonical_reference(reference: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from ansible_collections.haku.river.plugins.module_utils.archive import open_archive
 from ansible_collections.haku.river.plugins.module_utils.catalogue import Catalogue, Version
+from ansible_collections.haku.river.plugins.module_utils.container import Container, check_may_touch, find_container
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
 from ansible_collections.haku.river.plugins.module_utils.errors import ArchiveError, HakuError
 from ansible_collections.haku.river.plugins.module_utils.image import Identity
@@ -128,22 +129,16 @@ def _lock(catalogue: Catalogue, wish: Packaging, check_mode: bool) -> AbstractCo
     return nullcontext() if check_mode else catalogue.lock(wish.environment, wish.lock_timeout_seconds)
 
 
-def _container(engine: Engine, wish: Packaging) -> dict[str, Any]:
-    container = engine.find_container(wish.environment)
+def _container(engine: Engine, wish: Packaging) -> Container:
+    container = find_container(engine, wish.environment, wish.environment)
     if container is None:
         raise HakuError(
             f"There is no container {wish.environment} to package",
             where=engine.url,
             remedy=f"Create it with haku_container, or see what there is: docker ps -a --filter label={LABEL_MANAGED}",
         )
-    labels = container["Config"].get("Labels") or {}
-    if labels.get(LABEL_MANAGED) != "true" and not wish.adopt:
-        raise HakuError(
-            f"Container {wish.environment} is not managed by haku.river (it has no label {LABEL_MANAGED}=true)",
-            where=engine.url,
-            remedy="Set adopt: true if it really is the environment, or choose another name",
-        )
-    if wish.stop and container["HostConfig"].get("AutoRemove") and container["State"]["Running"]:
+    check_may_touch(container, wish.environment, wish.adopt)
+    if wish.stop and container.removes_itself and container.state == "running":
         raise HakuError(
             f"Container {wish.environment} would be lost when it stops, as it was started with --rm",
             where=engine.url,
@@ -180,9 +175,7 @@ def _await_next_second(engine: Engine, versions: tuple[Version, ...]) -> int:
     return clock + max(ahead, 0)
 
 
-def _taken(
-    engine: Engine, container: dict[str, Any], wish: Packaging, check_mode: bool
-) -> AbstractContextManager[Snapshot]:
+def _taken(engine: Engine, container: Container, wish: Packaging, check_mode: bool) -> AbstractContextManager[Snapshot]:
     if check_mode:
         return observation(engine, container, wish.repository)
     return snapshot(engine, container, wish.repository, wish.stop, wish.stop_timeout_seconds)

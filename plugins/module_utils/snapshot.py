@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
+from ansible_collections.haku.river.plugins.module_utils.container import Container
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
 from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
-from ansible_collections.haku.river.plugins.module_utils.image import Identity, Image, portable_configuration
+from ansible_collections.haku.river.plugins.module_utils.image import Identity, portable_configuration
 
 _TAG_PREFIX = "package-"
 
@@ -33,31 +33,30 @@ class Snapshot:
 
 @contextmanager
 def snapshot(
-    engine: Engine, container: dict[str, Any], repository: str, stop: bool, stop_timeout_seconds: int
+    engine: Engine, container: Container, repository: str, stop: bool, stop_timeout_seconds: int
 ) -> Iterator[Snapshot]:
     """Commit a container; with `stop` a running one is stopped for that long, else paused.
 
-    `container` is what the engine's inspect said. Its former state is back before the block begins.
+    Its former state is back before the block begins.
     """
     reference = f"{repository}:{_TAG_PREFIX}{secrets.token_hex(4)}"
-    runs = container["State"]["Running"] and not container["State"]["Paused"]
     try:
-        if runs and stop:
+        if stop and container.state in ("running", "restarting"):
             away_seconds = _commit_stopped(engine, container, reference, stop_timeout_seconds)
         else:
             away_seconds = 0.0
-            engine.commit(container["Id"], reference, pause=runs)
+            engine.commit(container.id, reference, pause=container.state == "running")
         yield _described(engine, container, reference, away_seconds)
     finally:
         engine.remove_image(reference)
 
 
 @contextmanager
-def observation(engine: Engine, container: dict[str, Any], repository: str) -> Iterator[Snapshot]:
+def observation(engine: Engine, container: Container, repository: str) -> Iterator[Snapshot]:
     """Commit a container as it runs, neither stopped nor paused, to see what a snapshot would hold now."""
     reference = f"{repository}:{_TAG_PREFIX}{secrets.token_hex(4)}"
     try:
-        engine.commit(container["Id"], reference, pause=False)
+        engine.commit(container.id, reference, pause=False)
         yield _described(engine, container, reference, away_seconds=0.0)
     finally:
         engine.remove_image(reference)
@@ -70,30 +69,23 @@ def remove_stale_snapshots(engine: Engine, repository: str) -> None:
             engine.remove_image(reference)
 
 
-def _described(engine: Engine, container: dict[str, Any], reference: str, away_seconds: float) -> Snapshot:
+def _described(engine: Engine, container: Container, reference: str, away_seconds: float) -> Snapshot:
     image = engine.find_image(reference)
     if image is None or image.timestamp is None:
-        raise HakuError(f"The engine committed {container['Name']} but has no image with a time of creation")
-    base = _base(engine, container)
-    configuration = portable_configuration(image.identity.configuration, base)
+        raise HakuError(f"The engine committed container {container.id} but has no image with a time of creation")
+    base = engine.find_image(container.image_id)
+    configuration = portable_configuration(image.identity.configuration, base.identity.configuration if base else {})
     return Snapshot(reference, Identity(image.identity.diff_ids, configuration), image.timestamp, away_seconds)
 
 
-def _base(engine: Engine, container: dict[str, Any]) -> dict[str, Any]:
-    """The run configuration of the image that the container was created from."""
-    image: Image | None = engine.find_image(container["Image"])
-    return dict(image.identity.configuration) if image else {}
-
-
-def _commit_stopped(engine: Engine, container: dict[str, Any], reference: str, stop_timeout_seconds: int) -> float:
-    container_id = container["Id"]
+def _commit_stopped(engine: Engine, container: Container, reference: str, stop_timeout_seconds: int) -> float:
     gone_at = time.monotonic()
-    with _although_killed(lambda: engine.reopen().start(container_id)):
+    with _although_killed(lambda: engine.reopen().start(container.id)):
         try:
-            engine.stop(container_id, stop_timeout_seconds)
-            engine.commit(container_id, reference, pause=False)
+            engine.stop(container.id, stop_timeout_seconds)
+            engine.commit(container.id, reference, pause=False)
         finally:
-            engine.start(container_id)
+            engine.start(container.id)
     return time.monotonic() - gone_at
 
 

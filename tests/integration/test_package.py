@@ -110,7 +110,7 @@ def test_an_unlabelled_container_is_packaged_only_if_asked(one_environment: Envi
     one_environment.engine.docker("rm", "--force", one_environment.name)
     one_environment.create(image, "--label", "somebody=else")
     sentence = fail("haku_tar", **one_environment.options)
-    assert "has no label haku.river.managed=true" in sentence
+    assert "has no labels haku.river.managed=true" in sentence
     assert "adopt: true" in sentence
     assert succeed("haku_tar", **one_environment.options, adopt=True)["published"]
 

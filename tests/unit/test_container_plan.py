@@ -10,26 +10,22 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.haku.river.plugins.module_utils.container import (
-    Container,
+from ansible_collections.haku.river.plugins.module_utils.container import Container, Desired, Plan, Seen, plan
+from ansible_collections.haku.river.plugins.module_utils.container_info import changed_since_packaged, own_changes
+from ansible_collections.haku.river.plugins.module_utils.container_steps import (
     Create,
-    Desired,
-    Plan,
     Pull,
     PutBack,
     Remove,
     Replace,
     Restart,
-    Seen,
     Start,
     Stop,
     Unpause,
     Update,
-    is_env_container,
-    plan,
 )
-from ansible_collections.haku.river.plugins.module_utils.container_info import changed_since_packaged, own_changes
 from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
+from ansible_collections.haku.river.plugins.module_utils.names import is_env_container
 from ansible_collections.haku.river.plugins.module_utils.settings import (
     SETTINGS_OPTIONS,
     Settings,

@@ -1,0 +1,330 @@
+# Copyright (c) haku.river contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What can be done to an env container: each step says in words what it does, and leaves no half of it."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from ansible_collections.haku.river.plugins.module_utils.engine import Engine
+from ansible_collections.haku.river.plugins.module_utils.errors import EngineError, HakuError
+from ansible_collections.haku.river.plugins.module_utils.names import LABEL_ENVIRONMENT, LABEL_IMAGE, LABEL_MANAGED
+from ansible_collections.haku.river.plugins.module_utils.settings import Settings
+
+# In upper case, so that no environment can be called so.
+_ASIDE_SUFFIX = ".FORMER"
+# A program that is not there, or that gives up as it reads its configuration, is gone within this time.
+_SETTLE_SECONDS = 1.0
+_POLL_SECONDS = 0.1
+# Between two attempts the engine waits longer each time, so a container that keeps failing is soon seen at rest.
+_EXIT_SECONDS = 5.0
+_INSIST_SECONDS = 5.0
+_LAST_LINES = 10
+# Paused processes exist; those of a restarting container will in a moment.
+ALIVE = ("running", "paused", "restarting")
+
+
+def aside_name(name: str) -> str:
+    """What a container is called while another takes its place."""
+    return name + _ASIDE_SUFFIX
+
+
+class Step(ABC):
+    """One thing to do, with the engine, and in words."""
+
+    @property
+    @abstractmethod
+    def words(self) -> str:
+        """What is done, as the module reports it in `actions`."""
+
+    @abstractmethod
+    def run(self, engine: Engine) -> None:
+        """Do it; raises `HakuError`, and then leaves the container as it was."""
+
+
+@dataclass(frozen=True)
+class PutBack(Step):
+    """Give a container that an interrupted re-creation left aside its name again."""
+
+    name: str
+
+    @property
+    def words(self) -> str:
+        return f"put back container {self.name}, which an interrupted re-creation had set aside"
+
+    def run(self, engine: Engine) -> None:
+        engine.rename_container(aside_name(self.name), self.name)
+
+
+@dataclass(frozen=True)
+class Pull(Step):
+    """Pull an image from its registry."""
+
+    image: str
+
+    @property
+    def words(self) -> str:
+        return f"pull image {self.image}"
+
+    def run(self, engine: Engine) -> None:
+        engine.pull(self.image)
+
+
+@dataclass(frozen=True)
+class Create(Step):
+    """Create a container where there is none; one that does not run as it should is removed again."""
+
+    name: str
+    settings: Settings
+    runs: bool
+
+    @property
+    def words(self) -> str:
+        return f"create {'and start ' if self.runs else ''}container {self.name} from image {self.settings.image}"
+
+    def run(self, engine: Engine) -> None:
+        container_id = _create(engine, self.name, self.settings)
+        if self.runs:
+            with _on_failure(lambda: _discard(engine, container_id)):
+                _start(engine, self.name)
+
+
+@dataclass(frozen=True)
+class Replace(Step):
+    """Put a new container into the place of one that was in `former_state`; if that fails, the former is back."""
+
+    name: str
+    settings: Settings
+    runs: bool
+    former_state: str
+    stop_timeout_seconds: int
+
+    @property
+    def words(self) -> str:
+        return f"re-create {'and start ' if self.runs else ''}container {self.name} from image {self.settings.image}"
+
+    def run(self, engine: Engine) -> None:
+        former = aside_name(self.name)
+        engine.rename_container(self.name, former)
+        with _on_failure(lambda: self._restore(engine, former)):
+            # While the former one still runs: an engine that refuses the settings interrupts nothing.
+            container_id = _create(engine, self.name, self.settings)
+            with _on_failure(lambda: _discard(engine, container_id)):
+                if self.former_state in ALIVE:
+                    _stop(engine, former, self.former_state, self.stop_timeout_seconds)
+                if self.runs:
+                    _start(engine, self.name)
+        engine.remove_container(former)
+
+    def _restore(self, engine: Engine, former: str) -> None:
+        engine.rename_container(former, self.name)
+        if self.former_state in ALIVE:
+            engine.start(self.name)
+
+
+@dataclass(frozen=True)
+class Update(Step):
+    """Change limits and restart policy in place."""
+
+    name: str
+    settings: Settings
+
+    @property
+    def words(self) -> str:
+        return f"update {', '.join(self.settings.as_options())} of container {self.name}"
+
+    def run(self, engine: Engine) -> None:
+        engine.update_container(self.name, self.settings.as_update())
+
+
+@dataclass(frozen=True)
+class Start(Step):
+    """Start a container that is stopped; one that does not keep running is stopped again."""
+
+    name: str
+
+    @property
+    def words(self) -> str:
+        return f"start container {self.name}"
+
+    def run(self, engine: Engine) -> None:
+        with _on_failure(lambda: _insist(lambda: engine.stop(self.name, 0))):
+            _start(engine, self.name)
+
+
+@dataclass(frozen=True)
+class Restart(Step):
+    """Stop a container and start it again."""
+
+    name: str
+    stop_timeout_seconds: int
+
+    @property
+    def words(self) -> str:
+        return f"restart container {self.name}"
+
+    def run(self, engine: Engine) -> None:
+        engine.restart(self.name, self.stop_timeout_seconds)
+        await_running(engine, self.name)
+
+
+@dataclass(frozen=True)
+class Unpause(Step):
+    """Let a paused container go on."""
+
+    name: str
+
+    @property
+    def words(self) -> str:
+        return f"unpause container {self.name}"
+
+    def run(self, engine: Engine) -> None:
+        engine.unpause(self.name)
+
+
+@dataclass(frozen=True)
+class Stop(Step):
+    """Stop a container."""
+
+    name: str
+    stop_timeout_seconds: int
+
+    @property
+    def words(self) -> str:
+        return f"stop container {self.name}"
+
+    def run(self, engine: Engine) -> None:
+        engine.stop(self.name, self.stop_timeout_seconds)
+
+
+@dataclass(frozen=True)
+class Remove(Step):
+    """Remove a container, stopped first if it runs, so that its process may end in order."""
+
+    name: str
+    state: str
+    stop_timeout_seconds: int
+
+    @property
+    def words(self) -> str:
+        return f"{'stop and ' if self.state in ALIVE else ''}remove container {self.name}"
+
+    def run(self, engine: Engine) -> None:
+        if self.state in ALIVE:
+            _stop(engine, self.name, self.state, self.stop_timeout_seconds)
+        engine.remove_container(self.name, force=True)
+
+
+def await_running(engine: Engine, name: str) -> None:
+    """Return when a container that was just started has kept running for a moment.
+
+    Raises `HakuError` with the exit code and the last lines of the log when it has not, whatever its restart policy
+    makes of that.
+    """
+    if not keeps_running(engine, name):
+        raise _not_running(engine, name)
+
+
+def keeps_running(engine: Engine, name: str) -> bool:
+    """Whether a container that runs still does after a moment, without a restart in between."""
+    settled = time.monotonic() + _SETTLE_SECONDS
+    began = None
+    while True:
+        state = (engine.find_container(name) or {"State": {"Running": False}})["State"]
+        if not state["Running"] or state.get("Restarting") or began not in (None, state["StartedAt"]):
+            return False
+        if time.monotonic() >= settled:
+            return True
+        began = state["StartedAt"]
+        time.sleep(_POLL_SECONDS)
+
+
+def _start(engine: Engine, name: str) -> None:
+    engine.start(name)
+    await_running(engine, name)
+
+
+def _stop(engine: Engine, name: str, state: str, timeout_seconds: int) -> None:
+    if state == "paused":
+        engine.unpause(name)
+    engine.stop(name, timeout_seconds)
+
+
+def _create(engine: Engine, name: str, settings: Settings) -> str:
+    labels = {LABEL_MANAGED: "true", LABEL_ENVIRONMENT: name, LABEL_IMAGE: settings.image or ""}
+    return engine.create_container(name, settings.as_creation(labels))
+
+
+def _discard(engine: Engine, container_id: str) -> None:
+    """Remove a new container that does not do, even while its restart policy starts it over and over."""
+
+    def attempt() -> None:
+        with suppress(EngineError):  # what cannot be stopped now may well be removed
+            engine.stop(container_id, 0)
+        engine.remove_container(container_id, force=True)
+
+    _insist(attempt)
+
+
+def _insist(attempt: Callable[[], None]) -> None:
+    """Try again for a while: a container that keeps failing has moments in which an engine refuses to act on it."""
+    deadline = time.monotonic() + _INSIST_SECONDS
+    while True:
+        try:
+            return attempt()
+        except EngineError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(_POLL_SECONDS)
+
+
+@contextmanager
+def _on_failure(undo: Callable[[], object]) -> Iterator[None]:
+    """Call `undo` if the block fails or is interrupted; when that fails too, say both."""
+    try:
+        yield
+    except BaseException as failure:
+        try:
+            undo()
+        except HakuError as second:
+            raise HakuError(
+                str(failure).rstrip("."),
+                cause=f"and then, on the way back: {second}",
+                remedy="See what there is with docker ps --all; a container named *.FORMER is the one from before",
+            ) from failure
+        raise
+
+
+def _not_running(engine: Engine, name: str) -> HakuError:
+    command, exit_code = _exit(engine, name)
+    try:
+        log = engine.last_words(name, _LAST_LINES)
+    except EngineError:
+        # Some logging drivers cannot be read; the exit code says enough.
+        log = ""
+    return HakuError(
+        f"Container {name} does not keep running",
+        where=engine.url,
+        cause=f"`{command}` ended with exit code {exit_code}" + (f" and last wrote: {log}" if log else ""),
+        remedy="Give it a command that its image has and that does not end, such as the default: sleep infinity",
+    )
+
+
+def _exit(engine: Engine, name: str) -> tuple[str, int]:
+    """The command of a container that does not keep running, and its exit code once it is seen at rest."""
+    deadline = time.monotonic() + _EXIT_SECONDS
+    while True:
+        answer = engine.find_container(name)
+        if answer is None:
+            return name, -1
+        state = answer["State"]
+        if not state["Running"] or state.get("Restarting") or time.monotonic() > deadline:
+            return shlex.join(Settings.from_inspect(answer).command or ()), state["ExitCode"]
+        time.sleep(_POLL_SECONDS / 2)

@@ -47,8 +47,9 @@ class Run:
 
     @property
     def complaints(self) -> list[str]:
-        """What failed or unreachable tasks said."""
-        failed = [result for _, _, result in self.results() if result.get("failed") or result.get("unreachable")]
+        """What failed or unreachable tasks said, of a loop each failed item."""
+        ends = [result for _, _, result in self.results() if result.get("failed") or result.get("unreachable")]
+        failed = [item for end in ends for item in end.get("results", [end]) if item.get("failed") or item is end]
         return [str(result.get("msg")) for result in failed]
 
     def result(self, task: str, machine: str | None = None) -> Result:
@@ -73,12 +74,8 @@ def run_playbook(
     playbook: str | Path, inventory: Path, *arguments: str, environment: Mapping[str, str] | None = None
 ) -> Run:
     """Run a playbook, by path or by its full name, in the checkout."""
-    command = [
-        Path(sys.executable).with_name("ansible-playbook"),
-        f"--inventory={inventory}",
-        *arguments,
-        str(playbook),
-    ]
+    program = str(Path(sys.executable).with_name("ansible-playbook"))
+    command = [program, f"--inventory={inventory}", *arguments, str(playbook)]
     variables = {"ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json", "ANSIBLE_NOCOLOR": "1", **(environment or {})}
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(

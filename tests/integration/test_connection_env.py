@@ -36,9 +36,9 @@ class Place:
     inventory: Path
     docker: Docker
 
-    def play(self, *tasks: dict[str, Any], arguments: tuple[str, ...] = (), **variables: Any) -> Run:
+    def play(self, *tasks: dict[str, Any], **variables: Any) -> Run:
         """Run tasks inside the container; `variables` are those of the play."""
-        return run_play(self.inventory, "inside", tasks, *arguments, vars=variables)
+        return run_play(self.inventory, "inside", tasks, "-vvvvv", vars=variables)
 
     def inside(self, command: str) -> str:
         """Run a shell command in the container without the plugin."""
@@ -139,7 +139,7 @@ def test_binary_files_go_in_and_come_back(place: Place, tmp_path: Path) -> None:
             {"name": f"{name} there", "ansible.builtin.stat": {"path": target}},
             {"name": f"{name} back", "ansible.builtin.fetch": back},
         ]
-    run = place.play(*tasks, ansible_pipelining=pipelining).succeeded()
+    run = place.play(*tasks).succeeded()
     for name, size in sizes.items():
         content = (tmp_path / f"{name} ü.bin").read_bytes()
         there = run.result(f"{name} there")["stat"]
@@ -239,7 +239,6 @@ def test_the_host_may_need_become_with_a_password(
         {"name": "who", "ansible.builtin.command": "id -un"},
         {"name": "put", "ansible.builtin.copy": {"src": str(tmp_path / "file"), "dest": "/f", "mode": "0600"}},
         {"name": "get", "ansible.builtin.fetch": {"src": "/f", "dest": str(tmp_path / "back"), "flat": True}},
-        arguments=("-vvvvv",),
     ).succeeded()
     assert run.result("who")["stdout"] == "root"
     assert (tmp_path / "back").read_bytes() == (tmp_path / "file").read_bytes()

@@ -22,7 +22,7 @@ from tests.lab.packages import NAME as HELLO, Packages
 
 PLAYBOOKS = ("create", "customize", "package", "distribute")
 ENVIRONMENT = "haku-playbooks"
-BARE = images.debian("haku-lab/debian:bare", (), "bash")
+BARE = images.debian("haku-lab/debian:bare", ("ca-certificates",), "bash")
 """Debian without Python."""
 
 ROLE = """
@@ -31,6 +31,7 @@ ROLE = """
   become: true
   become_user: nobody
   changed_when: false
+  check_mode: false
   register: somebody
 
 - name: Write who that is
@@ -119,7 +120,7 @@ def declared(project: Project, local_packages: Packages) -> Project:
             "env": {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(local_packages.folder)},
             "volumes": [
                 f"{local_packages.folder}:{local_packages.folder}:ro",
-                f"{local_packages.folder / source.name}:/etc/apt/sources.list.d/lab.list:ro",
+                f"{local_packages.folder / source.name}:/etc/apt/sources.list:ro",
             ],
             "memory": "1G",
             "packages": [HELLO],
@@ -128,7 +129,11 @@ def declared(project: Project, local_packages: Packages) -> Project:
             "roles": ["somebody"],
             "tasks_file": "envs/tasks.yml",
         },
-        {"name": f"{ENVIRONMENT}-plain", "image": images.PYTHON.name, "pull": "never"},
+        {
+            "name": f"{ENVIRONMENT}-plain",
+            "image": images.provide(images.BUSYBOX, project.machines["node1"]),
+            "pull": "never",
+        },
     )
     return project
 
@@ -247,7 +252,9 @@ def test_an_environment_that_was_not_created_or_packaged_is_told(declared: Proje
     assert "Run haku.river.create first" in declared.run("customize").failed()
     assert "Run haku.river.create first" in declared.run("package").failed()
     (MACHINES.shared / "hakuriver-containers").mkdir()
-    assert ENVIRONMENT in declared.run("distribute").failed()
+    complaints = declared.run("distribute").complaints
+    assert len(complaints) == 4
+    assert all(ENVIRONMENT in complaint for complaint in complaints)
 
 
 def test_a_limit_that_leaves_the_environments_out_is_refused(declared: Project) -> None:

@@ -129,5 +129,9 @@ def _busybox(layer: Path) -> None:
 BUSYBOX = Image("haku-lab/busybox:mini", ("sh",), "busybox-static 1", _busybox)
 """2 MB: a shell and its tools."""
 
-PYTHON = debian("haku-lab/python:bookworm", ("python3", "python3-apt", "python3-pip", "ca-certificates"), "bash")
+PYTHON = debian(
+    "haku-lab/python:bookworm",
+    ("python3", "python3-apt", "python3-pip", "python3-packaging", "ca-certificates"),
+    "bash",
+)
 """250 MB: Debian with Python, pip and apt, what a module needs to manage a container and install into it."""

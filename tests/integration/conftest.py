@@ -27,6 +27,16 @@ from tests.lab.registry import Registry
 from tests.lab.session import session
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let tests run side by side that have no engine in common: an engine, or the machines, belong to one worker."""
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        asked = set(item.fixturenames)
+        one = item.callspec.params.get("engine", "d28") if hasattr(item, "callspec") else "d28"
+        on_host = asked & {"machines", "inventory", "bare_machines", "main_engine", "registry", "local_packages"}
+        item.add_marker(pytest.mark.xdist_group("host" if on_host else str(one)))
+
+
 @pytest.fixture(scope="session")
 def lab() -> Iterator[None]:
     """Use the lab until the end of the test session, which stops it (unless HAKU_LAB_KEEP is set)."""

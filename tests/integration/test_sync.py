@@ -55,7 +55,7 @@ def test_a_tarball_that_hakuriver_wrote_loads_on_every_engine(
 ) -> None:
     """HakuRiver commits, saves by tag or by ID, and names the tarball after its own clock."""
     (tmp_path / "hakuriver-containers").mkdir()
-    packaged = Environment(engines[source], f"legacy-{source}", tmp_path)
+    packaged = Environment(engines[source], f"hakuriver-{source}-{'tagged' if named else 'untagged'}", tmp_path)
     packaged.create(images.provide(images.BUSYBOX, packaged.engine))
     packaged.execute("echo hello > /greeting")
     image_id = packaged.engine.docker("commit", packaged.name, packaged.image).strip()

@@ -28,13 +28,18 @@ from tests.lab.session import session
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let tests run side by side that have no engine in common: an engine, or the machines, belong to one worker."""
+    """Let tests run side by side that have no engine to themselves in common: each group belongs to one worker."""
     for item in items:
-        assert isinstance(item, pytest.Function)
-        asked = set(item.fixturenames)
-        one = item.callspec.params.get("engine", "d28") if hasattr(item, "callspec") else "d28"
-        on_host = asked & {"machines", "inventory", "bare_machines", "main_engine", "registry", "local_packages"}
-        item.add_marker(pytest.mark.xdist_group("host" if on_host else str(one)))
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+
+def _group(item: pytest.Item) -> str:
+    assert isinstance(item, pytest.Function)
+    if "engine" in item.fixturenames:
+        return str(item.callspec.params["engine"])
+    if "one_environment" in item.fixturenames:
+        return "d28"
+    return "all engines" if "engines" in item.fixturenames else "host and machines"
 
 
 @pytest.fixture(scope="session")

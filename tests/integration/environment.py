@@ -77,9 +77,16 @@ class Environment:
 
     @property
     def references(self) -> list[str]:
-        """Every image reference on the engine that bears the environment's name, and every dangling image."""
-        listed = self.engine.docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}").split()
-        return sorted(one for one in listed if one.startswith((f"hakuriver/{self.name}:", "<none>")))
+        """Every image reference on the engine that bears the environment's name."""
+        return sorted(self._images("--filter", f"reference=hakuriver/{self.name}"))
+
+    @property
+    def dangling(self) -> list[str]:
+        """The images on the engine that have no name; only a test with an engine to itself may look at them."""
+        return self._images("--filter", "dangling=true")
+
+    def _images(self, *which: str) -> list[str]:
+        return self.engine.docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", *which).split()
 
     @property
     def leftovers(self) -> list[str]:

@@ -31,7 +31,7 @@ def test_a_package_is_forecast_published_and_not_repeated(environment: Environme
     assert seen.second["version"] == seen.first["version"]
     assert environment.running
     assert environment.inspect(environment.name)["Id"] == container
-    assert environment.references == []
+    assert environment.references == environment.dangling == []
     assert environment.leftovers == []
 
 

@@ -94,6 +94,7 @@ def test_a_pinned_version_goes_back_and_no_pin_comes_forth(environment: Environm
     assert converge("haku_sync", **environment.options).first["version"] == newer
     assert environment.run_image("cat /greeting").strip() == "two"
     assert environment.references == [environment.image]
+    assert environment.dangling == []
 
 
 def test_a_former_image_in_use_stays(one_environment: Environment) -> None:

@@ -124,7 +124,7 @@ SHELL = "/bin/sh"
 # What one command carries of a file. Each costs an exchange with Host and engine (about 0.2 s), and the inner
 # connection holds it in memory, so it is neither small nor large. It is a multiple of dd's block.
 BLOCK = 64 * 1024
-PART = 128 * BLOCK
+PART = 64 * BLOCK
 
 # https://github.com/moby/moby/blob/master/daemon/names/names.go
 CONTAINER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")

@@ -7,10 +7,13 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint sanity unit integration test build lab-up lab-down clean
+.PHONY: help demo setup lint sanity unit integration test build lab-up lab-down clean
 
 help: ## Show the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo: ## The main job on this machine alone, which is Host and Runner (Debian, root, Python; a minute or two)
+	demo/run
 
 setup: $(READY) ## Install what the checks and tests need: Debian packages (as root) and .venv
 
@@ -25,7 +28,7 @@ lint: $(READY) ## Style, types, playbooks, documentation, changelog, shell scrip
 	$(BIN)/ansible-lint --strict
 	ANSIBLE_COLLECTIONS_PATH=.checkout $(BIN)/antsibull-docs lint-collection-docs --plugin-docs .
 	$(BIN)/antsibull-changelog lint
-	shellcheck .ci/run .ci/setup tests/lab/serve
+	shellcheck demo/run .ci/run .ci/setup tests/lab/serve
 
 sanity: $(READY) ## Every ansible-test sanity test, without ignore files
 	$(BIN)/python .ci/sanity.py

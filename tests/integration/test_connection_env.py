@@ -88,18 +88,18 @@ def with_container(engine: Any, given: Any) -> Iterator[Any]:
     engine.docker("rm", "--force", "--volumes", CONTAINER)
 
 
-@pytest.fixture(params=["ssh", "local"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """Give the container; the test runs once over SSH and once on the controller itself."""
-    if request.param == "local":
-        return Place(write_inventory(tmp_path, "the_host ansible_connection=local"), request.getfixturevalue("own"))
-    return request.getfixturevalue("over_ssh")  # type: ignore[no-any-return]
-
-
 @pytest.fixture
 def over_ssh(host: Machine, inventory: Path, tmp_path: Path) -> Place:
     """Give the container on a Host that SSH reaches."""
     return Place(write_inventory(tmp_path, ssh_line(host, inventory)), host)
+
+
+@pytest.fixture(params=["ssh", "local"])
+def place(request: pytest.FixtureRequest, over_ssh: Place, own: Engine, tmp_path: Path) -> Place:
+    """Give the container; the test runs once over SSH and once on the controller itself."""
+    if request.param == "ssh":
+        return over_ssh
+    return Place(write_inventory(tmp_path, "the_host ansible_connection=local"), own)
 
 
 def test_arguments_arrive_as_they_are(place: Place) -> None:

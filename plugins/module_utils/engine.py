@@ -96,10 +96,10 @@ class Engine:
         remedy = "Check the engine's disk and its log (journalctl -u docker), then try again"
         with self.saying(f"The engine cannot load {what}", remedy=remedy), self._patient():
             for message in _progress(self.client.load_image(_not_empty(tarball), quiet=True)):
-                if "error" in message:
-                    raise EngineError(
-                        f"The engine cannot load {what}", where=self.url, cause=message["error"], remedy=remedy
-                    )
+                # An answer with an error status has a message, and one that fails half way an error.
+                refusal = message.get("error") or message.get("message")
+                if refusal:
+                    raise EngineError(f"The engine cannot load {what}", where=self.url, cause=refusal, remedy=remedy)
 
     # Containers
 

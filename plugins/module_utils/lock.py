@@ -11,7 +11,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
@@ -75,8 +75,8 @@ def _acquire(descriptor: int, path: Path, timeout_seconds: float, what: str) -> 
 
 
 def _sign(descriptor: int) -> None:
-    """Tell those who wait whom they wait for."""
-    os.ftruncate(descriptor, 0)
-    os.pwrite(
-        descriptor, f"process {os.getpid()} on {socket.gethostname()} since {iso_time(int(time.time()))}".encode(), 0
-    )
+    """Tell those who wait whom they wait for; on a full disk they go without."""
+    holder = f"process {os.getpid()} on {socket.gethostname()} since {iso_time(int(time.time()))}"
+    with suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, holder.encode(), 0)

@@ -47,6 +47,12 @@ class Packaging:
     prune_grace_seconds: int = 0
     adopt: bool = False
 
+    def __post_init__(self) -> None:
+        """Raise `HakuError` for a wish that would leave no version."""
+        if self.keep < 1:
+            remedy = "Keep at least one; state: absent removes versions"
+            raise HakuError(f"keep: {self.keep} would leave no version of {self.environment}", remedy=remedy)
+
     @property
     def repository(self) -> str:
         """The image's name without its tag."""

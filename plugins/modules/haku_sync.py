@@ -130,6 +130,7 @@ from ansible_collections.haku.river.plugins.module_utils.connect import (
     EngineSettings,
     connect,
 )
+from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
 from ansible_collections.haku.river.plugins.module_utils.names import (
     IMAGE_OPTIONS,
     check_environment_name,
@@ -159,6 +160,8 @@ def main() -> None:
         reference = image_reference(asked["image_prefix"], name, asked["image_tag"])
         wish = Synchronising(name, reference, asked["version"], asked["lock_timeout"])
         engine = connect(EngineSettings(**pick(asked, ENGINE_OPTIONS)))
+        if asked["state"] == "absent" and asked["version"] is not None:
+            raise HakuError("state: absent removes whatever version there is", remedy="Leave version out")
         if asked["state"] == "absent":
             return remove(engine, wish, module.check_mode)
         return synchronise(engine, catalogue, wish, module.check_mode)

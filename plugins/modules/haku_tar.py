@@ -182,6 +182,7 @@ from ansible_collections.haku.river.plugins.module_utils.connect import (
     EngineSettings,
     connect,
 )
+from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
 from ansible_collections.haku.river.plugins.module_utils.names import (
     IMAGE_OPTIONS,
     check_environment_name,
@@ -213,6 +214,8 @@ def main() -> None:
     def work() -> Outcome:
         name = check_environment_name(asked["name"])
         catalogue = Catalogue(**pick(asked, CATALOGUE_OPTIONS))
+        if asked["state"] == "present" and asked["version"] is not None:
+            raise HakuError("A new version is named by its time", remedy="Use version only with state: absent")
         if asked["state"] == "absent":
             return remove(catalogue, name, asked["version"], asked["lock_timeout"], module.check_mode)
         wish = Packaging(

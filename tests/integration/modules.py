@@ -16,6 +16,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,14 @@ from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 _RUN_SECONDS = 600
+_PROGRAM = """
+import shutil
+from ansible_collections.haku.river.plugins.modules.{module} import main
+try:
+    main()
+finally:
+    shutil.copyfile("/proc/self/status", {status_file!r})
+"""
 
 Result = dict[str, Any]
 
@@ -37,11 +46,20 @@ class Converged:
 
 
 def start_module(
-    module: str, /, *, check: bool = False, environment: Mapping[str, str] | None = None, **options: Any
+    module: str,
+    /,
+    *,
+    check: bool = False,
+    environment: Mapping[str, str] | None = None,
+    status_file: str = os.devnull,
+    **options: Any,
 ) -> subprocess.Popen[bytes]:
-    """Start a module, in diff mode; its result comes on standard output. `environment` is added to its own."""
+    """Start a module, in diff mode; its result comes on standard output. `environment` is added to its own.
+
+    What the kernel says of the process in the end goes into `status_file`.
+    """
     arguments = {**options, "_ansible_check_mode": check, "_ansible_diff": True}
-    program = f"from ansible_collections.haku.river.plugins.modules.{module} import main; main()"
+    program = _PROGRAM.format(module=module, status_file=status_file)
     return subprocess.Popen(
         [
             os.environ.get("HAKU_TEST_PYTHON", sys.executable),
@@ -109,13 +127,17 @@ def converge(module: str, /, **options: Any) -> Converged:
 
 
 def peak_memory(module: str, /, **options: Any) -> tuple[Result, int]:
-    """Run a module; returns its result and its peak resident memory in bytes."""
-    with start_module(module, **options) as process:
-        assert process.stdout
-        result = _parsed(process.stdout.read())
-        _pid, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    return result, usage.ru_maxrss * 1024
+    """Run a module; returns its result and its peak resident memory in bytes.
+
+    The module's process tells it itself in the end: what `wait4` tells begins at the memory of the tests' process.
+    """
+    with (
+        tempfile.NamedTemporaryFile("r") as status,
+        start_module(module, status_file=status.name, **options) as process,
+    ):
+        result = result_of(process)
+        (peak,) = (line.split()[1] for line in status if line.startswith("VmHWM:"))
+    return result, int(peak) * 1024
 
 
 def returned(result: Result) -> Result:

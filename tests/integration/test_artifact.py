@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,16 +23,18 @@ BIN = Path(sys.executable).parent
 
 
 @pytest.fixture(scope="module")
-def packaged(machines: dict[str, Machine], inventory: Path) -> Path:
-    """Package an environment on the Host; returns the inventory."""
+def packaged(machines: dict[str, Machine], inventory: Path) -> Iterator[Path]:
+    """Package an environment on the Host; gives the inventory."""
     host = machines["node1"]
     image = images.provide(images.BUSYBOX, host)
     (MACHINES.shared / "hakuriver-containers").mkdir(exist_ok=True)
-    host.docker(
-        "run", "--detach", "--init", "--label", "haku.river.managed=true", "--name", NAME, image, "sleep", "999"
-    )
+    labels = ("--label", "haku.river.managed=true", "--label", f"haku.river.env={NAME}")
+    host.docker("run", "--detach", "--init", *labels, "--name", NAME, image, "sleep", "infinity")
     assert "CHANGED" in ad_hoc("haku_host", "haku_tar", inventory)
-    return inventory
+    yield inventory
+    host.docker("rm", "--force", NAME)
+    assert "CHANGED" in ad_hoc("haku_runners", "haku_sync", inventory, state="absent")
+    assert "CHANGED" in ad_hoc("haku_host", "haku_tar", inventory, state="absent")
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +67,9 @@ def run(*command: str, cwd: Path, **environment: str) -> str:
     return finished.stdout
 
 
-def ad_hoc(group: str, module: str, inventory: Path, **environment: str) -> str:
+def ad_hoc(group: str, module: str, inventory: Path, state: str = "present", **environment: str) -> str:
     """Run a module as README shows it."""
-    options = f"name={NAME} shared_dir=/shared"
+    options = f"name={NAME} shared_dir=/shared state={state}"
     cwd = Path(environment.pop("PWD", CHECKOUT))
     return run("ansible", group, "-i", str(inventory), "-m", module, "-a", options, cwd=cwd, **environment)
 

@@ -213,6 +213,11 @@ def test_a_version_pruned_while_it_is_read_gives_way_to_the_newest(one_environme
     assert one_environment.references == [one_environment.image]
 
 
+def test_an_option_without_a_meaning_is_refused_and_not_ignored(one_environment: Environment) -> None:
+    assert "only with state: absent" in fail("haku_tar", **one_environment.options, version=1)
+    assert "Leave version out" in fail("haku_sync", **one_environment.options, version=1, state="absent")
+
+
 def test_versions_are_listed_without_an_engine(one_environment: Environment) -> None:
     version = package(one_environment, "hello")
     found = succeed("haku_tar_info", shared_dir=str(one_environment.shared))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.haku.river.plugins.module_utils import package, sync
 from ansible_collections.haku.river.plugins.module_utils.catalogue import Version
+from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
 from ansible_collections.haku.river.plugins.module_utils.image import Identity, Image
 from ansible_collections.haku.river.plugins.module_utils.names import TarballName
 from ansible_collections.haku.river.plugins.module_utils.package import Packaging, plan_package, plan_removal
@@ -47,6 +48,12 @@ def test_a_change_of_configuration_alone_is_a_change() -> None:
 @pytest.mark.parametrize(("keep", "removed"), [(1, (900, 800, 700)), (2, (800, 700)), (3, (700,)), (4, ()), (9, ())])
 def test_the_newest_are_kept_and_the_new_one_counts(keep: int, removed: tuple[int, ...]) -> None:
     assert packaged(OTHER, versions(900, 800, 700), keep).remove == versions(*removed)
+
+
+@pytest.mark.parametrize("keep", [0, -1])
+def test_keeping_nothing_is_refused(keep: int) -> None:
+    with pytest.raises(HakuError, match="would leave no version of env"):
+        packaged(OTHER, versions(900), keep)
 
 
 def test_pruning_follows_keep_although_nothing_was_published() -> None:

@@ -1,0 +1,100 @@
+# Copyright (c) haku.river contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""An engine that goes away in the middle: a clear error, nothing half done, and trying again works."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.modules import CHECKOUT
+from tests.lab import images
+from tests.lab.machines import MACHINES, Machine
+
+NAME = "engine-faults"
+IMAGE = f"hakuriver/{NAME}:base"
+TARBALLS = MACHINES.shared / "hakuriver-containers"
+
+
+@pytest.fixture
+def host(machines: dict[str, Machine]) -> Iterator[Machine]:
+    """Give the Host with an environment that takes a while to package."""
+    host = machines["node1"]
+    image = images.provide(images.BUSYBOX, host)
+    TARBALLS.mkdir(exist_ok=True)
+    labels = ("--label", "haku.river.managed=true", "--label", f"haku.river.env={NAME}")
+    host.docker("run", "--detach", "--init", *labels, "--name", NAME, image, "sleep", "infinity")
+    host.docker("exec", NAME, "sh", "-c", "dd if=/dev/urandom of=/large bs=1M count=300 2>/dev/null")
+    yield host
+    host.docker("rm", "--force", NAME)
+    for tarball in TARBALLS.glob(f"*{NAME}*"):
+        tarball.unlink()
+
+
+def start(machine: Machine, module: str, inventory: Path) -> subprocess.Popen[str]:
+    """Start a module on a machine, over SSH."""
+    ansible = str(Path(sys.executable).with_name("ansible"))
+    options = f"name={NAME} shared_dir=/shared"
+    return subprocess.Popen(
+        [ansible, machine.name, "-i", str(inventory), "-m", module, "-a", options],
+        cwd=CHECKOUT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def outcome(process: subprocess.Popen[str]) -> tuple[bool, str]:
+    """Whether it ended well, and what it said."""
+    said, _nothing = process.communicate(timeout=300)
+    return process.returncode == 0, said
+
+
+def restart_engine(machine: Machine, once: Callable[[], object]) -> None:
+    """Restart the machine's engine as soon as `once` is true."""
+    deadline = time.monotonic() + 120
+    while not once():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    machine.run("systemctl", "restart", "docker")
+
+
+def test_an_engine_that_restarts_during_a_save_costs_a_try(host: Machine, inventory: Path) -> None:
+    with start(host, "haku_tar", inventory) as packaging:
+        restart_engine(host, once=lambda: any(TARBALLS.glob(f".{NAME}-*.part")))
+        succeeded, said = outcome(packaging)
+    assert not succeeded
+    assert "Traceback" not in said
+    assert "Cannot save image" in said
+    assert list(TARBALLS.glob(f"*{NAME}-*")) == []
+    host.docker("start", NAME)
+    with start(host, "haku_tar", inventory) as again:
+        assert outcome(again)[0]
+    assert len(list(TARBALLS.glob(f"{NAME}-*.tar"))) == 1
+    assert host.docker("image", "ls", "--quiet", f"hakuriver/{NAME}") == ""
+
+
+def test_an_engine_that_restarts_during_a_load_costs_a_try(
+    host: Machine, machines: dict[str, Machine], inventory: Path
+) -> None:
+    with start(host, "haku_tar", inventory) as packaging:
+        assert outcome(packaging)[0]
+    runner = machines["node2"]
+    with start(runner, "haku_sync", inventory) as loading:
+        restart_engine(runner, once=lambda: runner.run("find", "/var/lib/docker/tmp", "-name", "docker-import-*"))
+        succeeded, said = outcome(loading)
+    assert not succeeded
+    assert "Traceback" not in said
+    assert "The engine cannot load /shared/hakuriver-containers" in said
+    assert runner.docker("image", "ls", "--quiet", f"hakuriver/{NAME}") == ""
+    with start(runner, "haku_sync", inventory) as again:
+        assert outcome(again)[0]
+    assert runner.docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", f"hakuriver/{NAME}").strip() == IMAGE
+    runner.docker("image", "rm", IMAGE)

@@ -49,8 +49,11 @@ class Run:
     def complaints(self) -> list[str]:
         """What failed or unreachable tasks said, of a loop each failed item."""
         ends = [result for _, _, result in self.results() if result.get("failed") or result.get("unreachable")]
-        failed = [item for end in ends for item in end.get("results", [end]) if item.get("failed") or item is end]
-        return [str(result.get("msg")) for result in failed]
+        # Newer versions of ansible-core tell a failed item by its exception alone.
+        failed = [
+            item for end in ends for item in end.get("results", [end]) if item.get("failed") or "exception" in item
+        ]
+        return [str(result.get("msg")) for result in failed or ends]
 
     def result(self, task: str, machine: str | None = None) -> Result:
         """Return the result of the only task of that name (on that machine)."""

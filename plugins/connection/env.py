@@ -7,8 +7,7 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-author:
-  - haku.river contributors
+author: haku.river contributors (@haku-river)
 name: env
 short_description: Run tasks inside an env container of a remote Host
 version_added: 0.1.0
@@ -170,11 +169,16 @@ class Connection(ConnectionBase):  # type: ignore[misc]
         return name
 
     def _connect(self) -> Connection:
+        self._connected_host()
+        self._connected = True
+        return self
+
+    def _connected_host(self) -> ConnectionBase:
+        """The Host's connection, made at the first use."""
         if self._inner is None:
             self._inner = self._connect_host(dict(self.get_option("via")))
             display.vvv(f"ESTABLISH CONNECTION TO CONTAINER {self._container} ON {self._host}", host=self._container)
-        self._connected = True
-        return self
+        return self._inner
 
     def _connect_host(self, via: dict[str, Any]) -> ConnectionBase:
         """The Host's connection, with the options it would have if the Host itself ran a task."""
@@ -196,13 +200,13 @@ class Connection(ConnectionBase):  # type: ignore[misc]
 
     def _on_host(self, argv: list[str], in_data: bytes | None, become: Any = None) -> tuple[int, bytes, bytes]:
         """Run a command on the Host. `become` answers the prompts of a command that escalates inside the container."""
-        assert self._inner is not None
+        host = self._connected_host()
         command = shlex.join(argv)
         if self._host_become:
             become = self._host_become
-            command = become.build_become_command(command, self._inner._shell)
-        self._inner.set_become_plugin(become)
-        code, stdout, stderr = self._inner.exec_command(command, in_data=in_data, sudoable=become is not None)
+            command = become.build_become_command(command, host._shell)
+        host.set_become_plugin(become)
+        code, stdout, stderr = host.exec_command(command, in_data=in_data, sudoable=become is not None)
         if self._host_become:  # some connections take the mark of success out of the output, and some do not
             stdout = stdout.replace(to_bytes(become.success) + b"\n", b"", 1)
         return code, stdout, stderr

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from ansible_collections.haku.river.plugins.module_utils.errors import EngineError
@@ -85,6 +85,18 @@ class Engine:
                     raise EngineError(
                         f"Cannot pull image {reference}", where=self.url, cause=message["error"], remedy=remedy
                     )
+
+    @contextmanager
+    def temporary_image(self, reference: str) -> Iterator[None]:
+        """Remove the image that the block makes under this tag when the block ends, however it ends."""
+        try:
+            yield
+        except BaseException:
+            # What went wrong first is what has to be told; who comes next removes what is left.
+            with suppress(EngineError):
+                self.remove_image(reference)
+            raise
+        self.remove_image(reference)
 
     def save(self, reference: str) -> Iterator[bytes]:
         """Stream the tarball that `docker save` writes."""

@@ -40,26 +40,22 @@ def snapshot(
     Its former state is back before the block begins.
     """
     reference = f"{repository}:{_TAG_PREFIX}{secrets.token_hex(4)}"
-    try:
+    with engine.temporary_image(reference):
         if stop and container.state in ("running", "restarting"):
             away_seconds = _commit_stopped(engine, container, reference, stop_timeout_seconds)
         else:
             away_seconds = 0.0
             engine.commit(container.id, reference, pause=container.state == "running")
         yield _described(engine, container, reference, away_seconds)
-    finally:
-        engine.remove_image(reference)
 
 
 @contextmanager
 def observation(engine: Engine, container: Container, repository: str) -> Iterator[Snapshot]:
     """Commit a container as it runs, neither stopped nor paused, to see what a snapshot would hold now."""
     reference = f"{repository}:{_TAG_PREFIX}{secrets.token_hex(4)}"
-    try:
+    with engine.temporary_image(reference):
         engine.commit(container.id, reference, pause=False)
         yield _described(engine, container, reference, away_seconds=0.0)
-    finally:
-        engine.remove_image(reference)
 
 
 def remove_stale_snapshots(engine: Engine, repository: str) -> None:

@@ -109,14 +109,14 @@ def _attempt(engine: Engine, catalogue: Catalogue, wish: Synchronising, act: boo
     current = engine.find_image(wish.reference)
     target = choose(wish, versions)
     if target is None:
-        _check_dispensable(catalogue, wish, versions, current)
-    if target is None or (current and current.timestamp == target.timestamp):
-        return _nothing_done(wish, current)
+        return _nothing_done(wish, _sufficient(catalogue, wish, versions, current).timestamp)
+    if current and current.timestamp == target.timestamp:
+        return _nothing_done(wish, target.timestamp)
     with open_archive(target.path) as archive:
         is_current = current is not None and current.identity == archive.image.identity
         plan = plan_sync(target, current, is_current, in_use=bool(current and _kept(engine, current, wish)))
         if not plan.load:
-            return _nothing_done(wish, current, archive.bytes_read)
+            return _nothing_done(wish, target.timestamp, archive.bytes_read)
         layers = archive.image.distinct_layers
         bytes_read = archive.bytes_read + sum(layer.size_bytes for layer in layers)
         if act:
@@ -139,7 +139,7 @@ def _attempt(engine: Engine, catalogue: Catalogue, wish: Synchronising, act: boo
 def _load(engine: Engine, archive: Archive, layers: tuple[Layer, ...], wish: Synchronising, target: Version) -> None:
     """Load under a name of our own, prove it, and only then move the tag that people use."""
     temporary = f"{wish.repository}:{_TAG_PREFIX}{target.timestamp}"
-    try:
+    with engine.temporary_image(temporary):
         engine.load(stream_tarball(archive, layers, temporary), str(target.path))
         loaded = engine.find_image(temporary)
         if loaded is None or loaded.identity != archive.image.identity:
@@ -150,16 +150,14 @@ def _load(engine: Engine, archive: Archive, layers: tuple[Layer, ...], wish: Syn
                 remedy="Check the engine's disk and its log (journalctl -u docker), then try again",
             )
         engine.tag(loaded.id, wish.reference)
-    finally:
-        engine.remove_image(temporary)
 
 
-def _check_dispensable(
+def _sufficient(
     catalogue: Catalogue, wish: Synchronising, versions: tuple[Version, ...], current: Image | None
-) -> None:
-    """Raise unless the image that is there will do without a tarball."""
+) -> Image:
+    """The image that is there, if it will do without a tarball; `HakuError` if not."""
     if current and wish.version in (None, current.timestamp):
-        return
+        return current
     if versions:
         there = ", ".join(str(version.timestamp) for version in versions)
         raise HakuError(
@@ -221,9 +219,16 @@ def _although_pruned(work: Callable[[], Outcome]) -> Outcome:
     return work()
 
 
-def _nothing_done(wish: Synchronising, current: Image | None, bytes_read: int = 0) -> Outcome:
-    version = current.timestamp if current else None
-    facts = {"action": "none", "version": version, "bytes_read": bytes_read, "layers_loaded": 0}
+def _nothing_done(wish: Synchronising, version: int | None, bytes_read: int = 0) -> Outcome:
+    facts = {
+        "action": "none",
+        "version": version,
+        "tarball": None,
+        "bytes_read": bytes_read,
+        "bytes_total": None,
+        "layers_loaded": 0,
+        "layers_reused": 0,
+    }
     return _outcome(wish, False, facts, version)
 
 

@@ -81,7 +81,7 @@ image:
   type: str
   sample: hakuriver/python-data-science:base
 action:
-  description: What was done, or in check mode would be.
+  description: What was done, or in check mode would be, V(none), V(load) or V(remove).
   returned: success
   type: str
   sample: load
@@ -91,8 +91,8 @@ version:
   type: int
   sample: 1767225600
 tarball:
-  description: The tarball that was loaded.
-  returned: when RV(action=load)
+  description: The tarball that was loaded. Null if none was.
+  returned: when O(state=present)
   type: str
   sample: /shared/hakuriver-containers/python-data-science-1767225600.tar
 bytes_read:
@@ -101,8 +101,8 @@ bytes_read:
   type: int
   sample: 741338112
 bytes_total:
-  description: The size of the tarball.
-  returned: when RV(action=load)
+  description: The size of the tarball that was loaded. Null if none was.
+  returned: when O(state=present)
   type: int
   sample: 741343232
 layers_loaded:

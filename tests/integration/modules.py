@@ -17,7 +17,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,17 +51,20 @@ def start_module(
     *,
     check: bool = False,
     environment: Mapping[str, str] | None = None,
+    within: Sequence[str] = (),
     status_file: str = os.devnull,
     **options: Any,
 ) -> subprocess.Popen[bytes]:
-    """Start a module, in diff mode; its result comes on standard output. `environment` is added to its own.
+    """Start a module, in diff mode; its result comes on standard output.
 
-    What the kernel says of the process in the end goes into `status_file`.
+    `environment` is added to its own, `within` is a command that starts another, and what the kernel says of the
+    process in the end goes into `status_file`.
     """
     arguments = {**options, "_ansible_check_mode": check, "_ansible_diff": True}
     program = _PROGRAM.format(module=module, status_file=status_file)
     return subprocess.Popen(
         [
+            *within,
             os.environ.get("HAKU_TEST_PYTHON", sys.executable),
             "-c",
             program,
@@ -91,10 +94,16 @@ def _parsed(told: bytes, complaints: bytes = b"") -> Result:
 
 
 def run_module(
-    module: str, /, *, check: bool = False, environment: Mapping[str, str] | None = None, **options: Any
+    module: str,
+    /,
+    *,
+    check: bool = False,
+    environment: Mapping[str, str] | None = None,
+    within: Sequence[str] = (),
+    **options: Any,
 ) -> Result:
     """Run one module and return its result, `failed` or not."""
-    with start_module(module, check=check, environment=environment, **options) as process:
+    with start_module(module, check=check, environment=environment, within=within, **options) as process:
         return result_of(process)
 
 

@@ -48,7 +48,9 @@ class Run:
     @property
     def complaints(self) -> list[str]:
         """What failed or unreachable tasks said, of a loop each failed item."""
-        ends = [result for _, _, result in self.results() if result.get("failed") or result.get("unreachable")]
+        ends = [
+            result for _task, _machine, result in self.results() if result.get("failed") or result.get("unreachable")
+        ]
         # Newer versions of ansible-core tell a failed item by its exception alone.
         failed = [
             item for end in ends for item in end.get("results", [end]) if item.get("failed") or "exception" in item
@@ -85,7 +87,7 @@ def run_playbook(
             command, cwd=CHECKOUT, env={**os.environ, **variables}, stdout=output, stderr=subprocess.STDOUT
         )
         # Not Popen.wait: wait4 alone tells the memory of this process and its children.
-        _, status, usage = os.wait4(process.pid, 0)
+        _pid, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)
         printed = output.read()

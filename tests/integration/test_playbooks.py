@@ -171,7 +171,7 @@ def test_site_does_it_all_and_nothing_the_second_time(declared: Project) -> None
 
 def test_a_check_on_empty_machines_says_what_it_leaves_out(declared: Project) -> None:
     run = declared.run("site", "--check").succeeded()
-    assert {task for task, _ in run.changed} == {
+    assert {task for task, _machine in run.changed} == {
         "Create the directory of tarballs",
         "Create and start the environments' containers",
     }

@@ -65,7 +65,9 @@ def test_a_tarball_that_hakuriver_wrote_loads_on_every_engine(
     packaged.engine.docker("image", "rm", packaged.image)
     for engine in engines.values():
         synchronised = packaged.on(engine)
-        assert converge("haku_sync", **synchronised.options).first["action"] == "load"
+        seen = converge("haku_sync", **synchronised.options)
+        assert (seen.first["action"], seen.first["version"]) == ("load", 1767225600)
+        assert seen.second["version"] == 1767225600
         assert synchronised.run_image("cat /greeting").strip() == "hello"
         assert synchronised.references == [synchronised.image]
         engine.docker("image", "rm", synchronised.image)

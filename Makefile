@@ -37,6 +37,7 @@ unit: $(READY) ## Tests that need no engine
 	$(BIN)/pytest tests/unit
 
 integration: $(READY) ## Tests on real engines and machines (root; the lab starts and stops by itself)
+	$(BIN)/python -m tests.lab up engines registry machines
 	$(BIN)/pytest --numprocesses 3 --dist loadgroup tests/integration
 
 test: lint sanity unit integration ## All of the above

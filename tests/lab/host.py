@@ -73,7 +73,7 @@ def succeeds(*command: str | Path) -> bool:
     return True
 
 
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 180) -> None:
     """Return as soon as the condition holds.
 
     :raises LabError: it did not hold in time.

@@ -27,6 +27,7 @@ from tests.lab.registry import Registry
 from tests.lab.session import session
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let tests run side by side that have no engine to themselves in common: each group belongs to one worker."""
     for item in items:

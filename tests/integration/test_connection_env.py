@@ -19,10 +19,11 @@ import pytest
 from tests.integration.plays import Run, run_play
 from tests.lab import images
 from tests.lab.engines import Engine
+from tests.lab.host import PREFIX
 from tests.lab.images import Docker
 from tests.lab.machines import Machine
 
-CONTAINER = "haku-connection"
+CONTAINER = f"{PREFIX}-connection"
 PART = 4 * 2**20
 """What one command of the plugin carries."""
 AWKWARD = 'it\'s "quoted" $HOME `id` \\n ü 漢\ttab\nline two; rm -rf / & * ~ %s'

@@ -224,6 +224,8 @@ def test_a_user_becomes_root_by_password(place: Place) -> None:
 def unprivileged(host: Machine) -> Iterator[str]:
     """Give a user of the Host who may use the engine only by sudo, with a password."""
     user = "haku-operator"
+    remove = ("userdel", "--force", "--remove", user)  # forced, as SSH keeps its session for a while
+    host.succeeds(*remove)  # what a killed run has left
     host.run("useradd", "--create-home", "--shell", "/bin/bash", user)
     host.run("chpasswd", stdin=f"{user}:{PASSWORD}\n".encode())
     host.run(
@@ -233,7 +235,7 @@ def unprivileged(host: Machine) -> Iterator[str]:
     host.run("install", "-m", "440", "/dev/stdin", f"/etc/sudoers.d/{user}", stdin=f"{user} ALL=(ALL) ALL\n".encode())
     yield user
     host.run("rm", f"/etc/sudoers.d/{user}")
-    host.run("userdel", "--force", "--remove", user)  # SSH keeps its session for a while
+    host.run(*remove)
 
 
 def test_the_host_may_need_become_with_a_password(

@@ -19,10 +19,11 @@ import pytest
 from tests.integration.plays import Run, run_play
 from tests.lab import images
 from tests.lab.engines import Engine
+from tests.lab.host import PREFIX
 from tests.lab.images import Docker
 from tests.lab.machines import Machine
 
-CONTAINER = "haku-connection"
+CONTAINER = f"{PREFIX}-connection"
 PART = 4 * 2**20
 """What one command of the plugin carries."""
 AWKWARD = 'it\'s "quoted" $HOME `id` \\n ü 漢\ttab\nline two; rm -rf / & * ~ %s'
@@ -223,6 +224,8 @@ def test_a_user_becomes_root_by_password(place: Place) -> None:
 def unprivileged(host: Machine) -> Iterator[str]:
     """Give a user of the Host who may use the engine only by sudo, with a password."""
     user = "haku-operator"
+    remove = ("userdel", "--force", "--remove", user)  # forced, as SSH keeps its session for a while
+    host.succeeds(*remove)  # what a killed run has left
     host.run("useradd", "--create-home", "--shell", "/bin/bash", user)
     host.run("chpasswd", stdin=f"{user}:{PASSWORD}\n".encode())
     host.run(
@@ -232,7 +235,7 @@ def unprivileged(host: Machine) -> Iterator[str]:
     host.run("install", "-m", "440", "/dev/stdin", f"/etc/sudoers.d/{user}", stdin=f"{user} ALL=(ALL) ALL\n".encode())
     yield user
     host.run("rm", f"/etc/sudoers.d/{user}")
-    host.run("userdel", "--force", "--remove", user)  # SSH keeps its session for a while
+    host.run(*remove)
 
 
 def test_the_host_may_need_become_with_a_password(

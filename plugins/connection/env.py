@@ -141,7 +141,7 @@ REFUSAL_CODES = frozenset({1, 125, 126, 127})
 PASSWORD_VARIABLES = ("ansible_password", "ansible_ssh_pass", "ansible_ssh_password")
 
 
-class Connection(ConnectionBase):  # type: ignore[misc]
+class Connection(ConnectionBase):  # type: ignore[misc]  # ansible-core is untyped for users
     """`docker exec` through another connection."""
 
     transport = OWN_NAME

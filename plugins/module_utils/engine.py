@@ -18,7 +18,8 @@ try:
     from docker.errors import APIError, DockerException, ImageNotFound, NotFound
     from requests.exceptions import RequestException
 except ImportError:
-    # `connect` says so before anyone gets here; the names are needed for `except`.
+    # `connect` says so before anyone gets here; the names are needed for `except`, and no types
+    # can say that a class stands in for another.
     APIError = DockerException = ImageNotFound = NotFound = RequestException = OSError  # type: ignore[misc,assignment]
 
 _CHUNK_BYTES = 1 << 20

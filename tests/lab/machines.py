@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,7 +155,7 @@ def _start(fleet: Fleet, name: str, engine: Engine, key: Path) -> Machine:
     public_key = key.with_suffix(".pub")
     machine.run("install", "-D", "--mode=600", "/dev/stdin", "/root/.ssh/authorized_keys", stdin=public_key)
     for probe in fleet.probes:
-        wait_until(lambda probe=probe: machine.succeeds(*probe), f"`{' '.join(probe)}` on {name}")  # type: ignore[misc]
+        wait_until(functools.partial(machine.succeeds, *probe), f"`{' '.join(probe)}` on {name}")
     return machine
 
 

@@ -23,7 +23,7 @@ from ansible_collections.haku.river.plugins.module_utils.errors import EngineErr
 from ansible_collections.haku.river.plugins.module_utils.image import Image
 from ansible_collections.haku.river.plugins.module_utils.lock import exclusive
 from ansible_collections.haku.river.plugins.module_utils.outcome import Outcome
-from ansible_collections.haku.river.plugins.module_utils.tarball import stream_tarball
+from ansible_collections.haku.river.plugins.module_utils.tarball import Blob, stream_image
 
 _TAG_PREFIX = "sync-"
 # Each try begins with the newest list of versions; only a packager that prunes faster than we read needs a third.
@@ -140,7 +140,9 @@ def _load(engine: Engine, archive: Archive, layers: tuple[Layer, ...], wish: Syn
     """Load under a name of our own, prove it, and only then move the tag that people use."""
     temporary = f"{wish.repository}:{_TAG_PREFIX}{target.timestamp}"
     with engine.temporary_image(temporary):
-        engine.load(stream_tarball(archive, layers, temporary), str(target.path))
+        blobs = [Blob.of_layer(layer) for layer in archive.image.layers]
+        contents = ((Blob.of_layer(layer), archive.stored(layer)) for layer in layers)
+        engine.load(stream_image(archive.image.config, blobs, contents, temporary), str(target.path))
         loaded = engine.find_image(temporary)
         if loaded is None or loaded.identity != archive.image.identity:
             raise EngineError(

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol
 
-from ansible_collections.haku.river.plugins.module_utils.archive import Archive, Layer
+from ansible_collections.haku.river.plugins.module_utils.archive import Layer
 from ansible_collections.haku.river.plugins.module_utils.errors import ArchiveError
 from ansible_collections.haku.river.plugins.module_utils.names import canonical_reference
 
@@ -42,16 +42,25 @@ class LayerSource(Protocol):
 
 
 @dataclass(frozen=True)
-class _Blob:
+class Blob:
+    """A blob of an OCI layout: its digest, as `sha256:…`, its size, and what it is."""
+
     digest: str
     size_bytes: int
     media_type: str
 
+    @classmethod
+    def of_layer(cls, layer: Layer) -> Blob:
+        """The blob that a layer is in its tarball."""
+        return cls(layer.digest, layer.size_bytes, _LAYER_TYPE + layer.compression.value)
+
     @property
     def path(self) -> str:
+        """Where it stands in the layout."""
         return f"blobs/sha256/{self.digest[len('sha256:') :]}"
 
     def descriptor(self, **more: Any) -> dict[str, Any]:
+        """What a manifest says of it."""
         return {"mediaType": self.media_type, "digest": self.digest, "size": self.size_bytes, **more}
 
 
@@ -69,7 +78,7 @@ def write_tarball(file: BinaryIO, config: bytes, diff_ids: Sequence[str], source
     `reference` is the tag that `docker load` gives the image.
     """
     blobs = []
-    written: dict[str, _Blob] = {}
+    written: dict[str, Blob] = {}
     for diff_id in diff_ids:
         if diff_id not in written:
             written[diff_id] = _write_layer(file, diff_id, source)
@@ -77,24 +86,22 @@ def write_tarball(file: BinaryIO, config: bytes, diff_ids: Sequence[str], source
     file.writelines(_index(config, blobs, reference))
 
 
-def stream_tarball(archive: Archive, layers: Sequence[Layer], reference: str) -> Iterator[bytes]:
-    """Stream an image in the normal form to an engine, with only these of its layers, each proven as it passes.
+def stream_image(
+    config: bytes, layers: Sequence[Blob], contents: Iterable[tuple[Blob, Iterable[bytes]]], reference: str
+) -> Iterator[bytes]:
+    """Stream an image in the normal form to an engine, with the content of only some of its layers.
 
-    The index comes last, and `ArchiveError` breaks the stream before it: the engine never sees an image whose layers
-    are not what the index says. Compressed layers pass as they are.
+    `layers` are all of them, from the base up, as the engine has or gets them. The index comes last: where a content
+    turns out to be wrong and raises, the engine never sees an image whose layers are not what the index says.
     """
-    blobs = {
-        layer: _Blob(layer.digest, layer.size_bytes, _LAYER_TYPE + layer.compression.value)
-        for layer in archive.image.layers
-    }
-    for layer in layers:
-        yield _header(blobs[layer].path, layer.size_bytes)
-        yield from archive.stored(layer)
-        yield _padding(layer.size_bytes)
-    yield from _index(archive.image.config, [blobs[layer] for layer in archive.image.layers], reference)
+    for blob, chunks in contents:
+        yield _header(blob.path, blob.size_bytes)
+        yield from chunks
+        yield _padding(blob.size_bytes)
+    yield from _index(config, layers, reference)
 
 
-def _write_layer(file: BinaryIO, diff_id: str, source: LayerSource) -> _Blob:
+def _write_layer(file: BinaryIO, diff_id: str, source: LayerSource) -> Blob:
     start = file.tell()
     file.seek(tarfile.BLOCKSIZE, 1)
     size_bytes = 0
@@ -109,15 +116,15 @@ def _write_layer(file: BinaryIO, diff_id: str, source: LayerSource) -> _Blob:
         )
     file.write(_padding(size_bytes))
     end = file.tell()
-    blob = _Blob(diff_id, size_bytes, _LAYER_TYPE)
+    blob = Blob(diff_id, size_bytes, _LAYER_TYPE)
     file.seek(start)
     file.write(_header(blob.path, size_bytes))
     file.seek(end)
     return blob
 
 
-def _index(config: bytes, layers: Sequence[_Blob], reference: str) -> Iterator[bytes]:
-    config_blob = _Blob(_sha256(config), len(config), _CONFIG_TYPE)
+def _index(config: bytes, layers: Sequence[Blob], reference: str) -> Iterator[bytes]:
+    config_blob = Blob(_sha256(config), len(config), _CONFIG_TYPE)
     manifest = _compact(
         {
             "schemaVersion": 2,
@@ -126,7 +133,7 @@ def _index(config: bytes, layers: Sequence[_Blob], reference: str) -> Iterator[b
             "layers": [layer.descriptor() for layer in layers],
         }
     )
-    manifest_blob = _Blob(_sha256(manifest), len(manifest), _MANIFEST_TYPE)
+    manifest_blob = Blob(_sha256(manifest), len(manifest), _MANIFEST_TYPE)
     annotations = {
         "io.containerd.image.name": canonical_reference(reference),
         "org.opencontainers.image.ref.name": reference.rpartition(":")[2],

@@ -9,18 +9,30 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ansible_collections.haku.river.plugins.module_utils.archive import open_archive
+from ansible_collections.haku.river.plugins.module_utils.archive import Archive, open_archive
 from ansible_collections.haku.river.plugins.module_utils.errors import ArchiveError
 from ansible_collections.haku.river.plugins.module_utils.image import portable_configuration
-from ansible_collections.haku.river.plugins.module_utils.tarball import portable_config, stream_tarball, write_tarball
+from ansible_collections.haku.river.plugins.module_utils.tarball import (
+    Blob,
+    portable_config,
+    stream_image,
+    write_tarball,
+)
 
 from tests.tarballs import document, hand_made, sha256, tar_of
 
 BASE = tar_of({"bin/sh": b"shell" * 999})
 CHANGE = tar_of({"etc/motd": b"welcome"})
+
+
+def whole_stream(archive: Archive) -> Iterator[bytes]:
+    blobs = [Blob.of_layer(layer) for layer in archive.image.layers]
+    contents = ((Blob.of_layer(layer), archive.stored(layer)) for layer in archive.image.distinct_layers)
+    return stream_image(archive.image.config, blobs, contents, "a/b:c")
 
 
 def test_a_new_version_begins_with_the_bytes_of_the_one_before(tmp_path: Path) -> None:
@@ -62,7 +74,7 @@ def test_the_stream_for_an_engine_is_an_image_of_its_own(layout: str, tmp_path: 
     image = hand_made(BASE, CHANGE)
     path = getattr(image, layout)(tmp_path / "source")
     with open_archive(path) as archive:
-        (tmp_path / "stream").write_bytes(b"".join(stream_tarball(archive, archive.image.distinct_layers, "a/b:c")))
+        (tmp_path / "stream").write_bytes(b"".join(whole_stream(archive)))
     with open_archive(tmp_path / "stream") as streamed:
         assert streamed.image.config == image.config
         assert [b"".join(streamed.uncompressed(layer)) for layer in streamed.image.layers] == [BASE, CHANGE]
@@ -73,7 +85,7 @@ def test_a_corrupted_layer_breaks_the_stream_before_the_index(tmp_path: Path) ->
     path.write_bytes(path.read_bytes().replace(b"welcome", b"WELCOME"))
     passed: list[bytes] = []
     with open_archive(path) as archive, pytest.raises(ArchiveError, match="corrupted"):
-        passed.extend(stream_tarball(archive, archive.image.distinct_layers, "a/b:c"))
+        passed.extend(whole_stream(archive))
     assert b"json" not in b"".join(passed)
 
 

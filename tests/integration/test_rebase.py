@@ -6,14 +6,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 import signal
-import subprocess
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +18,8 @@ from typing import Any
 import pytest
 
 from tests.integration.environment import Environment
-from tests.integration.modules import Result, fail, result_of, run_module, start_module, succeed
+from tests.integration.modules import CHECKOUT, fail, result_of, start_module, succeed
 from tests.lab import images
-from tests.lab.engines import Engine
 from tests.lab.host import run
 
 # What may differ between a container and its continuation. All else in `docker inspect` is the same.
@@ -166,3 +162,264 @@ def test_the_continuation_is_the_same_container(
 def as_root(environment: Environment, command: str) -> str:
     """Run a shell command in the container as its root."""
     return environment.engine.docker("exec", "--user", "0", environment.name, "sh", "-c", command)
+
+
+@pytest.fixture
+def base_image(environment: Environment) -> Iterator[str]:
+    """Give an image that, left to itself, runs something else, and has a volume with a file in it."""
+    name = f"haku-test/{environment.name}:base"
+    environment.execute("mkdir /filled && echo from the image > /filled/file")
+    settings = ('ENTRYPOINT ["/bin/false"]', 'VOLUME ["/filled"]', 'ENV FROM="the image"', 'LABEL from="the image"')
+    changes = [f"--change={setting}" for setting in settings]
+    environment.engine.docker("commit", *changes, environment.name, name)
+    environment.engine.docker("rm", "--force", environment.name)
+    yield name
+    environment.engine.docker("rm", "--force", "--volumes", environment.name)
+    environment.engine.docker("image", "rm", name)
+
+
+def test_what_haku_container_made_is_as_asked_after_packages(environment: Environment, base_image: str) -> None:
+    asked = {
+        "name": environment.name,
+        "docker_host": environment.engine.url,
+        "image": base_image,
+        "network": "none",
+        "env": {"FROM": "the user"},
+        "labels": {"from": "the user"},
+        "volumes": ["/etc:/host:ro"],
+        "memory": "64M",
+        "cpus": 0.5,
+        "restart_policy": "always",
+    }
+    succeed("haku_container", **asked)
+    environment.execute("rm /filled/file")
+    before = remembered(environment)
+    for package in range(2):
+        environment.execute(f"echo {package} > /package")
+        assert succeed("haku_tar", **environment.options)["rebased"]
+        assert remembered(environment) == before
+        assert environment.execute("cat /proc/[0-9]*/cmdline | tr '\\0' ' '").startswith("/sbin/docker-init -- sleep")
+        assert environment.execute("ls /filled") == ""
+        assert succeed("haku_container", **asked)["changed"] is False
+        assert not changed(environment)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--network=host",),
+        ("--network=host", "--uts=host", "--pid=host"),
+        ("--network=none", "--hostname=chosen", "--read-only"),
+        ("--network=container:{other}",),
+    ],
+)
+def test_the_continuation_has_the_same_place_in_the_machine(
+    one_environment: Environment, options: tuple[str, ...]
+) -> None:
+    other = f"{one_environment.name}-other"
+    one_environment.engine.docker("run", "--detach", "--name", other, "--init", images.BUSYBOX.name, "sleep", "999")
+    try:
+        begin(one_environment, "--init", *(option.format(other=other) for option in options))
+        before = remembered(one_environment)
+        assert succeed("haku_tar", **one_environment.options)["rebased"]
+        assert remembered(one_environment) == before
+    finally:
+        one_environment.engine.docker("rm", "--force", one_environment.name, other)
+
+
+def test_a_paused_package_and_one_that_changes_nothing_leave_the_container(one_environment: Environment) -> None:
+    container = one_environment.inspect(one_environment.name)["Id"]
+    result = succeed("haku_tar", **one_environment.options, consistency="pause")
+    assert (result["published"], result["rebased"]) == (True, False)
+    result = succeed("haku_tar", **one_environment.options)
+    assert (result["published"], result["rebased"]) == (False, False)
+    assert one_environment.inspect(one_environment.name)["Id"] == container
+    assert one_environment.references == []
+
+
+def test_an_adopted_container_continues_without_becoming_ours(one_environment: Environment) -> None:
+    engine, name = one_environment.engine, one_environment.name
+    engine.docker("rm", "--force", name)
+    one_environment.create(images.BUSYBOX.name, "--label", "somebody=else")
+    before = remembered(one_environment)
+    for package in range(2):
+        one_environment.execute(f"echo {package} > /package")
+        assert succeed("haku_tar", **one_environment.options, adopt=True)["rebased"]
+        assert remembered(one_environment) == before
+    assert "has no labels" in fail("haku_tar", **one_environment.options)
+
+
+# When something fails
+
+
+@dataclass(frozen=True)
+class Scene:
+    """How the container is before a package that fails."""
+
+    environment: Environment
+    container_id: str
+
+    def assert_restored(self, versions: list[int]) -> None:
+        """The former container runs under its name, and nothing else is left."""
+        environment = self.environment
+        assert environment.inspect(environment.name)["Id"] == self.container_id
+        assert environment.running
+        assert containers(environment) == [environment.name]
+        assert environment.versions == versions
+        assert environment.references == [environment.image_of(version) for version in versions]
+        assert environment.leftovers == []
+
+
+def containers(environment: Environment) -> list[str]:
+    """The names of all containers that may be the environment's."""
+    names = environment.engine.docker("ps", "--all", "--format", "{{.Names}}").split()
+    return [name for name in names if name in (environment.name, f"{environment.name}.FORMER")]
+
+
+def test_a_container_that_cannot_be_made_again_is_put_back(one_environment: Environment) -> None:
+    engine, other = one_environment.engine, f"{one_environment.name}-other"
+    engine.docker("create", "--name", other, "--volume", "/data", images.BUSYBOX.name)
+    begin(one_environment, "--init", "--network=none", "--volumes-from", other)
+    engine.docker("rm", other)
+    scene = Scene(one_environment, one_environment.inspect(one_environment.name)["Id"])
+    sentence = fail("haku_tar", **one_environment.options)
+    assert sentence.startswith(f"Cannot create container {one_environment.name}: No such container: {other}")
+    scene.assert_restored([])
+    assert succeed("haku_tar", **one_environment.options, rebase=False)["published"]
+
+
+def test_a_container_that_cannot_start_any_more_keeps_its_name_and_files(one_environment: Environment) -> None:
+    # The engine's directory is the one that is the same inside its mount namespace and outside.
+    device = one_environment.engine.socket.with_name(f"{one_environment.name}-device")
+    run("mknod", device, "c", "1", "3")
+    begin(one_environment, "--init", "--network=none", "--device", f"{device}:/dev/given")
+    one_environment.execute("echo precious > /precious")
+    container = one_environment.inspect(one_environment.name)["Id"]
+    device.unlink()
+    sentence = fail("haku_tar", **one_environment.options)
+    assert sentence.startswith(f"Cannot start container {one_environment.name}: ")
+    assert str(device) in sentence
+    assert one_environment.inspect(one_environment.name)["Id"] == container
+    assert containers(one_environment) == [one_environment.name]
+    assert one_environment.references == []
+    run("mknod", device, "c", "1", "3")
+    one_environment.engine.docker("start", one_environment.name)
+    assert one_environment.execute("cat /precious") == "precious\n"
+    assert succeed("haku_tar", **one_environment.options)["rebased"]
+    one_environment.engine.docker("rm", "--force", one_environment.name)
+    device.unlink()
+
+
+def test_what_is_done_while_a_tarball_is_written_survives_that_it_cannot_be(one_environment: Environment) -> None:
+    one_environment.execute("dd if=/dev/zero of=/large bs=1M count=64 2>/dev/null; echo before > /before")
+    run("mount", "-t", "tmpfs", "-o", "size=32m", "none", one_environment.tarballs)
+    try:
+        with start_module("haku_tar", **one_environment.options) as packager:
+            until(lambda: one_environment.leftovers)
+            packager.send_signal(signal.SIGSTOP)
+            one_environment.execute("echo meanwhile > /meanwhile")
+            packager.send_signal(signal.SIGCONT)
+            assert "No space left on device" in result_of(packager)["msg"]
+    finally:
+        run("umount", one_environment.tarballs)
+    assert containers(one_environment) == [one_environment.name]
+    assert one_environment.execute("cat /before /meanwhile") == "before\nmeanwhile\n"
+    result = succeed("haku_tar", **one_environment.options)
+    assert result["published"]
+    assert one_environment.references == [one_environment.image_of(result["version"])]
+    succeed("haku_sync", **one_environment.options)
+    assert one_environment.run_image("cat /before /meanwhile") == "before\nmeanwhile\n"
+
+
+def until(condition: Callable[[], object], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+SUICIDE = """
+import os, signal, threading
+from ansible_collections.haku.river.plugins.module_utils.engine import Engine
+
+when, method, count = {step!r}.split()
+real, left = getattr(Engine, method), int(count)
+packager = os.getpid()
+
+def die(*_arguments):
+    if os.getpid() == packager:  # and not whoever it left behind to restore the container
+        os.kill(packager, signal.SIGKILL)
+
+def deadly(self, *arguments, **options):
+    global left
+    left -= 1
+    if left == 0 and when == "before":
+        die()
+    if left == 0 and when == "during":
+        threading.Timer({seconds}, die).start()
+    answer = real(self, *arguments, **options)
+    if left == 0:
+        die()
+    return answer
+
+setattr(Engine, method, deadly)
+"""
+
+
+def killed_package(environment: Environment, tmp_path: Path, step: str, seconds: float = 0) -> None:
+    """Package in a process that kills itself before, during or after its n-th call of a method of the engine."""
+    (tmp_path / "sitecustomize.py").write_text(SUICIDE.format(step=step, seconds=seconds))
+    path = {"PYTHONPATH": f"{CHECKOUT / '.checkout'}:{tmp_path}"}
+    with start_module("haku_tar", **environment.options, environment=path) as packager:
+        packager.communicate()
+    assert packager.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "after load 1",
+        "after rename_container 1",
+        "during create_container 1",
+        "after create_container 1",
+        "after start 1",
+        "before remove_container 1",
+        "after remove_container 1",
+    ],
+)
+def test_a_packager_killed_at_any_step_costs_nothing(one_environment: Environment, tmp_path: Path, step: str) -> None:
+    succeed("haku_tar", **one_environment.options)
+    one_environment.execute("echo precious > /precious")
+    killed_package(one_environment, tmp_path, step, seconds=0.01)
+    # Whatever was left is nobody's work: somebody else brings the container back.
+    until(lambda: one_environment.name in containers(one_environment) and one_environment.running)
+    assert one_environment.execute("cat /precious") == "precious\n"
+    result = succeed("haku_tar", **one_environment.options)
+    assert containers(one_environment) == [one_environment.name]
+    assert one_environment.running
+    assert one_environment.execute("cat /precious") == "precious\n"
+    assert one_environment.references == [one_environment.image_of(result["version"])]
+    assert one_environment.versions == [result["version"]]
+    assert one_environment.leftovers == []
+
+
+def test_two_environments_are_packaged_at_once(one_environment: Environment) -> None:
+    other = Environment(one_environment.engine, f"other-{one_environment.name}", one_environment.shared)
+    other.create(images.BUSYBOX.name)
+    both = (one_environment, other)
+    try:
+        for package in range(2):
+            for each in both:
+                each.execute(f"echo {package} {each.name} > /name")
+            started = [start_module("haku_tar", **each.options) for each in both]
+            results = [result_of(process) for process in started]
+            for each, result in zip(both, results, strict=True):
+                assert result["rebased"], result
+                assert each.versions == [result["version"]]
+                assert containers(each) == [each.name]
+                assert each.execute("cat /name") == f"{package} {each.name}\n"
+                assert each.references == [each.image_of(result["version"])]
+    finally:
+        other.engine.docker("rm", "--force", other.name)
+        for reference in other.references:
+            other.engine.docker("image", "rm", reference)

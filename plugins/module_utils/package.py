@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 from ansible_collections.haku.river.plugins.module_utils.archive import Archive, open_archive
 from ansible_collections.haku.river.plugins.module_utils.catalogue import Catalogue, Version
@@ -21,6 +21,7 @@ from ansible_collections.haku.river.plugins.module_utils.errors import ArchiveEr
 from ansible_collections.haku.river.plugins.module_utils.image import Identity
 from ansible_collections.haku.river.plugins.module_utils.names import LABEL_MANAGED, TarballName
 from ansible_collections.haku.river.plugins.module_utils.outcome import Outcome
+from ansible_collections.haku.river.plugins.module_utils.own_commit import OwnCommit
 from ansible_collections.haku.river.plugins.module_utils.rebase import Replacement, recover
 from ansible_collections.haku.river.plugins.module_utils.saved import SavedImage, saved_image
 from ansible_collections.haku.river.plugins.module_utils.snapshot import (
@@ -31,7 +32,7 @@ from ansible_collections.haku.river.plugins.module_utils.snapshot import (
     take,
     temporary_reference,
 )
-from ansible_collections.haku.river.plugins.module_utils.storage import StorageError, StoredImage, stored_image
+from ansible_collections.haku.river.plugins.module_utils.storage import StorageError, StoredImage
 from ansible_collections.haku.river.plugins.module_utils.tarball import (
     LAYER_TYPE,
     Blob,
@@ -121,7 +122,9 @@ def package(engine: Engine, catalogue: Catalogue, wish: Packaging, check_mode: b
         versions = catalogue.versions(wish.environment)
         with ExitStack() as stack:
             former, warnings = _open_newest(stack, versions)
-            scene = _Scene(engine, catalogue, wish, container, versions, former, _await_next_second(engine, versions))
+            info = engine.info()
+            now = _await_next_second(info, versions)
+            scene = _Scene(engine, catalogue, wish, container, versions, former, info, now)
             done = _foresee(scene) if check_mode else _perform(scene)
     seconds = None if check_mode else round(time.monotonic() - began, 3)
     warnings = (*engine.warnings, *warnings, *done.warnings)
@@ -172,7 +175,10 @@ def _container(engine: Engine, wish: Packaging) -> Container:
 
 @dataclass(frozen=True)
 class _Scene:
-    """All that a package depends on. `former` is the newest version, opened, and `now` is in Unix seconds."""
+    """All that a package depends on.
+
+    `former` is the newest version, opened, `info` what `docker info` says, and `now` is in Unix seconds.
+    """
 
     engine: Engine
     catalogue: Catalogue
@@ -180,7 +186,12 @@ class _Scene:
     container: Container
     versions: tuple[Version, ...]
     former: Archive | None
+    info: Mapping[str, Any]
     now: int
+
+    def own_commit(self) -> OwnCommit | None:
+        """How to commit the container without the engine, None if the engine is to do it."""
+        return OwnCommit.prepare(self.engine, self.info, self.container) if self.is_alive else None
 
     @property
     def is_alive(self) -> bool:
@@ -203,17 +214,14 @@ class _Done:
 
 
 def _foresee(scene: _Scene) -> _Done:
-    """Commit the container as it runs, neither stopped nor paused, to see what a package would hold now."""
+    """Look at the container as it runs, neither stopped nor paused, to see what a package would hold now."""
     reference = temporary_reference(scene.wish.repository)
     with scene.engine.temporary_image(reference):
-        taken = take(scene.engine, scene.container, reference, pause=False)
-        plan, _stored, warnings = _decide(scene, taken)
+        taken = _take(scene, reference, scene.own_commit(), file=None, pause=False)
+        plan = _decide(scene, taken)
     unknown = None if plan.publish else 0
-    return _Done(
-        plan,
-        {"layers_from": None, "layers_written": unknown, "layers_cloned": unknown, "bytes_written": unknown},
-        warnings,
-    )
+    facts = {"layers_from": None, "layers_written": unknown, "layers_cloned": unknown, "bytes_written": unknown}
+    return _Done(plan, facts, _obstacle(plan, taken.obstacle))
 
 
 def _perform(scene: _Scene) -> _Done:
@@ -221,21 +229,34 @@ def _perform(scene: _Scene) -> _Done:
     engine, wish = scene.engine, scene.wish
     reference = temporary_reference(wish.repository)
     replacement = Replacement(engine, wish.environment, runs=scene.is_alive)
-    with engine.temporary_image(reference), ExitStack() as undone:
+    own_commit = scene.own_commit()
+    spool = TarballName(wish.environment, scene.now)
+    with ExitStack() as held:
+        held.enter_context(engine.temporary_image(reference))
+        file = held.enter_context(scene.catalogue.partial(spool)) if own_commit else None
         with _absence(scene) as absence, on_failure(replacement.undo):
-            taken = take(engine, scene.container, reference, pause=scene.container.state == "running")
-            plan, stored, warnings = _decide(scene, taken)
-            if plan.rebase and stored:
+            pause = scene.container.state == "running" and not scene.is_alive
+            taken = _take(scene, reference, own_commit, file, pause)
+            plan = _decide(scene, taken)
+            if plan.rebase and taken.stored:
                 version = f"{wish.repository}:{taken.timestamp}"
-                undone.enter_context(on_failure(lambda: _remove_unused(engine, version)))
-                undone.enter_context(on_failure(replacement.undo))
-                _load(engine, stored, taken, version)
+                held.enter_context(on_failure(lambda: _remove_unused(engine, version)))
+                held.enter_context(on_failure(replacement.undo))
+                _load(engine, taken.stored, taken.identity, version)
                 replacement.begin(version)
-        facts, more_warnings = _apply(plan, scene, taken, stored)
+        facts, warnings = _apply(plan, scene, taken)
     if replacement.begun:
         replacement.finish()
         _remove_superseded(scene)
-    return _Done(plan, {**facts, "away_seconds": round(absence.seconds, 3)}, (*warnings, *more_warnings))
+    return _Done(plan, {**facts, "away_seconds": round(absence.seconds, 3)}, warnings)
+
+
+def _take(scene: _Scene, reference: str, own_commit: OwnCommit | None, file: BinaryIO | None, pause: bool) -> Snapshot:
+    """Commit the container by ourselves where that is possible and cheaper, else by the engine."""
+    if own_commit:
+        with suppress(StorageError), scene.catalogue.saying(f"Cannot write into {scene.catalogue.path}"):
+            return own_commit.take(reference, file)
+    return take(scene.engine, scene.container, reference, pause)
 
 
 def _absence(scene: _Scene) -> AbstractContextManager[Absence]:
@@ -244,37 +265,33 @@ def _absence(scene: _Scene) -> AbstractContextManager[Absence]:
     return away(scene.engine, scene.container, scene.wish.environment, scene.wish.stop_timeout_seconds)
 
 
-def _decide(scene: _Scene, taken: Snapshot) -> tuple[Plan, StoredImage | None, tuple[str, ...]]:
-    """The plan, and the image in the engine's storage; without that, why it is slower."""
-    stored: StoredImage | None = None
-    warnings: tuple[str, ...] = ()
-    try:
-        stored = stored_image(scene.engine.info(), taken.image_id)
-    except StorageError as error:
-        warnings = (_slower(error),)
+def _decide(scene: _Scene, taken: Snapshot) -> Plan:
     newest = scene.former.image.identity if scene.former else None
-    can_rebase = stored is not None and scene.is_replaceable
+    can_rebase = taken.stored is not None and scene.is_replaceable
     plan = plan_package(scene.wish, taken, newest, scene.versions, scene.now, can_rebase)
     _check_order(plan, scene.versions)
-    return plan, stored, warnings if plan.publish else ()
+    return plan
 
 
-def _slower(error: StorageError) -> str:
-    return f"Layers come from docker save, which costs the whole image and not only what changed. {error}"
+def _obstacle(plan: Plan, error: StorageError | None) -> tuple[str, ...]:
+    """Say why a package is slower than it could be."""
+    if not (plan.publish and error):
+        return ()
+    return (f"Layers come from docker save, which costs the whole image and not only what changed. {error}",)
 
 
-def _load(engine: Engine, stored: StoredImage, taken: Snapshot, reference: str) -> None:
-    """Have the engine hold the image that is packaged, too, made of layers that it has, so that none moves."""
-    config = portable_config(stored.config, taken.identity.configuration)
+def _load(engine: Engine, stored: StoredImage, identity: Identity, reference: str) -> None:
+    """Have the engine hold the image that is packaged, too; it is sent no layer that it has."""
+    config = portable_config(stored.config, identity.configuration)
     there = stored.blobs()
-    layers = [there.get(diff_id) or Blob(diff_id, 0, LAYER_TYPE) for diff_id in taken.identity.diff_ids]
-    engine.load(stream_image(config, layers, (), reference), f"the packaged image {reference}")
+    layers = [there.get(diff_id) or Blob(diff_id, 0, LAYER_TYPE) for diff_id in identity.diff_ids]
+    engine.load(stream_image(config, layers, stored.missing(), reference), f"the packaged image {reference}")
     loaded = engine.find_image(reference)
-    if loaded is None or loaded.identity != taken.identity:
+    if loaded is None or loaded.identity != identity:
         raise EngineError(
             f"The engine cannot continue the container on the packaged image {reference}",
             where=engine.url,
-            cause=f"it has {loaded.identity if loaded else 'nothing'}, not {taken.identity}",
+            cause=f"it has {loaded.identity if loaded else 'nothing'}, not {identity}",
             remedy="Set rebase: false, with which each package has all changes since the container was created",
         )
 
@@ -304,9 +321,9 @@ def _open_newest(stack: ExitStack, versions: tuple[Version, ...]) -> tuple[Archi
         return None, (f"Packaging anew, as the newest version cannot be read. {error}",)
 
 
-def _await_next_second(engine: Engine, versions: tuple[Version, ...]) -> int:
+def _await_next_second(info: Mapping[str, Any], versions: tuple[Version, ...]) -> int:
     """Return the engine's clock in Unix seconds, when it is past the newest version."""
-    clock = unix_timestamp(engine.info().get("SystemTime")) or int(time.time())
+    clock = unix_timestamp(info.get("SystemTime")) or int(time.time())
     ahead = versions[0].timestamp + 1 - clock if versions else 0
     if ahead > _PATIENCE_SECONDS:
         raise HakuError(
@@ -330,32 +347,30 @@ def _check_order(plan: Plan, versions: tuple[Version, ...]) -> None:
         )
 
 
-def _apply(
-    plan: Plan, scene: _Scene, taken: Snapshot, stored: StoredImage | None
-) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+def _apply(plan: Plan, scene: _Scene, taken: Snapshot) -> tuple[Mapping[str, Any], tuple[str, ...]]:
     """Publish, and only then prune, oldest first; returns what could not be foretold, and warnings."""
     facts: Mapping[str, Any] = {"layers_written": 0, "layers_cloned": 0, "bytes_written": 0}
-    warnings: tuple[str, ...] = ()
+    obstacle = taken.obstacle
     if plan.publish:
-        facts, warnings = _publish(scene, taken, stored, plan.publish)
+        with scene.catalogue.saying(f"Cannot write {scene.catalogue.path / str(plan.publish)}"):
+            facts, obstacle = _publish(scene, taken, plan.publish)
     for version in reversed(plan.remove):
         scene.catalogue.remove(version)
-    return facts, warnings
+    return facts, _obstacle(plan, obstacle)
 
 
-def _publish(
-    scene: _Scene, taken: Snapshot, stored: StoredImage | None, name: TarballName
-) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+def _publish(scene: _Scene, taken: Snapshot, name: TarballName) -> tuple[Mapping[str, Any], StorageError | None]:
     """Write and publish the tarball, from the engine's storage if that has every layer, else from `docker save`."""
-    warnings: tuple[str, ...] = ()
-    with scene.catalogue.saying(f"Cannot write {scene.catalogue.path / str(name)}"):
-        if stored:
-            try:
-                return _write(scene, taken, stored, name), ()
-            except StorageError as error:
-                warnings = (_slower(error),)
-        with scene.catalogue.partial(name) as spool, saved_image(scene.engine, taken.reference, spool) as saved:
-            return _write(scene, taken, saved, name), warnings
+    obstacle = taken.obstacle
+    if taken.stored:
+        try:
+            return _write(scene, taken, taken.stored, name), None
+        except StorageError as error:
+            obstacle = error
+            if scene.engine.find_image(taken.reference) is None:
+                _load(scene.engine, taken.stored, taken.identity, taken.reference)
+    with scene.catalogue.partial(name) as spool, saved_image(scene.engine, taken.reference, spool) as saved:
+        return _write(scene, taken, saved, name), obstacle
 
 
 def _write(scene: _Scene, taken: Snapshot, source: StoredImage | SavedImage, name: TarballName) -> Mapping[str, Any]:

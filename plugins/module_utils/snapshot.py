@@ -11,25 +11,31 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible_collections.haku.river.plugins.module_utils.container import Container
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
 from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
 from ansible_collections.haku.river.plugins.module_utils.image import Identity, portable_configuration
 from ansible_collections.haku.river.plugins.module_utils.rebase import recover
+from ansible_collections.haku.river.plugins.module_utils.storage import StorageError, StoredImage, stored_image
 
 _TAG_PREFIX = "package-"
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A container committed as the image `reference`; `identity` is that of the image to be packaged."""
+    """What a container was at one moment: the identity and time of the image that is made of it.
+
+    `stored` is where its layers can be read, None if only the engine itself can (and then it has the image
+    `reference`), with `obstacle` saying why.
+    """
 
     reference: str
-    image_id: str
     identity: Identity
     timestamp: int
+    stored: StoredImage | None = None
+    obstacle: StorageError | None = None
 
 
 @dataclass
@@ -45,14 +51,18 @@ def temporary_reference(repository: str) -> str:
 
 
 def take(engine: Engine, container: Container, reference: str, pause: bool) -> Snapshot:
-    """Commit a container as the image `reference`; `pause` holds a running one still meanwhile."""
+    """Have the engine commit a container as the image `reference`; `pause` holds a running one still meanwhile."""
     engine.commit(container.id, reference, pause=pause)
     image = engine.find_image(reference)
     if image is None or image.timestamp is None:
         raise HakuError(f"The engine committed container {container.id} but has no image with a time of creation")
     base = engine.find_image(container.image_id)
     configuration = portable_configuration(image.identity.configuration, base.identity.configuration if base else {})
-    return Snapshot(reference, image.id, Identity(image.identity.diff_ids, configuration), image.timestamp)
+    snapshot = Snapshot(reference, Identity(image.identity.diff_ids, configuration), image.timestamp)
+    try:
+        return replace(snapshot, stored=stored_image(engine.info(), image.id))
+    except StorageError as error:
+        return replace(snapshot, obstacle=error)
 
 
 @contextmanager

@@ -22,11 +22,12 @@ import stat
 import zlib
 from abc import ABC, abstractmethod
 from binascii import a2b_base64
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.haku.river.plugins.module_utils.ahead import gathered
 from ansible_collections.haku.river.plugins.module_utils.compression import decompress, recognise
 from ansible_collections.haku.river.plugins.module_utils.errors import ArchiveError, HakuError
 from ansible_collections.haku.river.plugins.module_utils.tarball import Blob
@@ -70,6 +71,10 @@ class StoredImage(ABC):
     def _read(self, diff_id: str) -> Iterator[bytes]:
         """The layer's tar stream, in chunks, unproven."""
 
+    def missing(self) -> tuple[tuple[Blob, Iterable[bytes]], ...]:
+        """The layers that the engine itself does not have yet, with their contents."""
+        return ()
+
     @abstractmethod
     def blobs(self) -> dict[str, Blob]:
         """The layers as blobs of this engine, by diff ID, where it keeps its images as such."""
@@ -81,7 +86,7 @@ def stored_image(info: Mapping[str, Any], image_id: str) -> StoredImage:
     Raises `StorageError` if this process cannot read it, for example because the engine is on another machine.
     """
     root = Path(info.get("DockerRootDir") or "/nonexistent")
-    with _reading(root):
+    with reading_storage(root):
         if info.get("Driver") == "overlay2":
             return _Overlay2Image(root, image_id)
         if ["driver-type", "io.containerd.snapshotter.v1"] in (info.get("DriverStatus") or []):
@@ -90,7 +95,8 @@ def stored_image(info: Mapping[str, Any], image_id: str) -> StoredImage:
 
 
 @contextmanager
-def _reading(place: Path) -> Iterator[None]:
+def reading_storage(place: Path) -> Iterator[None]:
+    """Turn what goes wrong inside the block into a `StorageError`."""
     try:
         yield
     except (OSError, EOFError, zlib.error) as error:
@@ -114,9 +120,9 @@ class _Overlay2Image(StoredImage):
 
     def _read(self, diff_id: str) -> Iterator[bytes]:
         layer = self._root / "image/overlay2/layerdb/sha256" / _hex(self._chain_ids[diff_id])
-        with _reading(layer):
+        with reading_storage(layer):
             directory = self._root / "overlay2" / (layer / "cache-id").read_text() / "diff"
-            yield from _assembled(layer / "tar-split.json.gz", directory)
+            yield from gathered(_assembled(layer / "tar-split.json.gz", directory))
 
     def blobs(self) -> dict[str, Blob]:
         return {}
@@ -136,7 +142,7 @@ class _ContentImage(StoredImage):
 
     def _read(self, diff_id: str) -> Iterator[bytes]:
         path = self._blobs / _hex(self._layers[diff_id].digest)
-        with _reading(path), path.open("rb", buffering=0) as file:
+        with reading_storage(path), path.open("rb", buffering=0) as file:
             compression = recognise(file.read(4))
             file.seek(0)
             yield from decompress(iter(lambda: file.read(_CHUNK_BYTES), b""), compression)
@@ -167,38 +173,25 @@ def _find_content(root: Path, image_id: str) -> StoredImage:
 
 
 def _assembled(recipe: Path, directory: Path) -> Iterator[bytes]:
-    """Put a tar stream together again, in chunks, from its headers in `recipe` and the files' contents."""
-    parts: list[bytes] = []
-    size_bytes = 0
+    """Put a tar stream together again, in parts, from its headers in `recipe` and the files' contents."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with gzip.open(recipe, "rb") as lines:
             for line in lines:
                 entry = json.loads(line)
                 if entry["type"] == _SEGMENT:
-                    parts.append(a2b_base64(entry["payload"]))
-                    size_bytes += len(parts[-1])
+                    yield a2b_base64(entry["payload"])
                 elif entry["type"] == _FILE and entry.get("size"):
-                    for part in _contents(descriptor, _path(entry), entry["size"]):
-                        parts.append(part)
-                        size_bytes += len(part)
-                        if size_bytes >= _CHUNK_BYTES:
-                            yield b"".join(parts)
-                            parts, size_bytes = [], 0
-        yield b"".join(parts)
+                    yield from file_contents(_path(entry), entry["size"], descriptor)
     finally:
         os.close(descriptor)
 
 
-def _path(entry: Mapping[str, Any]) -> bytes:
-    """A name that is not UTF-8 stands in the recipe in base64."""
-    raw = entry.get("name_raw")
-    name = a2b_base64(raw) if raw else os.fsencode(entry["name"])
-    return name.lstrip(b"/")
+def file_contents(path: bytes, size_bytes: int, directory: int | None = None) -> Iterator[bytes]:
+    """The content of a file that has that size; `ValueError` if it has not.
 
-
-def _contents(directory: int, path: bytes, size_bytes: int) -> Iterator[bytes]:
-    """A file's content. What is no regular file is not opened for long: a FIFO would hold us for ever."""
+    What is no regular file is not opened for long: a FIFO would hold us for ever.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
     try:
         left = size_bytes
@@ -212,6 +205,13 @@ def _contents(directory: int, path: bytes, size_bytes: int) -> Iterator[bytes]:
             yield part
     finally:
         os.close(descriptor)
+
+
+def _path(entry: Mapping[str, Any]) -> bytes:
+    """A name that is not UTF-8 stands in the recipe in base64."""
+    raw = entry.get("name_raw")
+    name = a2b_base64(raw) if raw else os.fsencode(entry["name"])
+    return name.lstrip(b"/")
 
 
 def _proven(directory: Path, digest: str) -> bytes:

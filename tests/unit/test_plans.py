@@ -36,7 +36,7 @@ def packaged(
     can_rebase: bool = True,
 ) -> package.Plan:
     wish = Packaging("env", "hakuriver/env:base", keep=keep, prune_grace_seconds=grace, rebase=rebase)
-    taken = Snapshot("hakuriver/env:package-1", "sha256:1", SAME, NOW)
+    taken = Snapshot("hakuriver/env:package-1", SAME, NOW)
     return plan_package(wish, taken, newest, there, NOW, can_rebase)
 
 

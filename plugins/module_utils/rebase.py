@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.haku.river.plugins.module_utils.container_info import own_changes
-from ansible_collections.haku.river.plugins.module_utils.container_steps import aside_name
+from ansible_collections.haku.river.plugins.module_utils.container_steps import aside_name, insist
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
 from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
 from ansible_collections.haku.river.plugins.module_utils.names import (
@@ -109,7 +109,7 @@ class Replacement:
         if not self.begun:
             return
         answer = self._engine.find_container(self._name)
-        if answer and self._has_changes(answer):
+        if answer and _was_started(answer) and self._has_changes(answer):
             self.finish()
             return
         if answer:
@@ -135,6 +135,11 @@ def recover(engine: Engine, name: str, former_id: str = "") -> None:
 
     Of a container that lies aside alone only `former_id`, or its labels, can tell that it is ours.
     """
+    # The engine may still be creating the container that a killed process asked for, which takes the name.
+    insist(lambda: _recover(engine, name, former_id))
+
+
+def _recover(engine: Engine, name: str, former_id: str) -> None:
     former, current = engine.find_container(aside_name(name)), engine.find_container(name)
     if former is None:
         return
@@ -142,11 +147,15 @@ def recover(engine: Engine, name: str, former_id: str = "") -> None:
         if former["Id"] == former_id or is_env_container(name, _labels(former)):
             engine.rename_container(former["Id"], name)
     elif _labels(current).get(LABEL_CONTINUES) == former["Id"]:
-        if current["State"]["StartedAt"].startswith(_NEVER):
+        if _was_started(current):
+            engine.remove_container(former["Id"], volumes=False)
+        else:
             engine.remove_container(current["Id"], volumes=False)
             engine.rename_container(former["Id"], name)
-        else:
-            engine.remove_container(former["Id"], volumes=False)
+
+
+def _was_started(answer: Mapping[str, Any]) -> bool:
+    return not answer["State"]["StartedAt"].startswith(_NEVER)
 
 
 def _labels(answer: Mapping[str, Any]) -> Mapping[str, str]:

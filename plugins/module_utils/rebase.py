@@ -62,16 +62,18 @@ def continuation(answer: Mapping[str, Any], image: str) -> Creation:
     elif config.get("Hostname") == short_id:
         borrowed = (*borrowed, "Hostname")
     config = {field: value for field, value in config.items() if field not in borrowed}
-    endpoints = {
-        network: _endpoint(endpoint, short_id)
-        for network, endpoint in (answer["NetworkSettings"].get("Networks") or {}).items()
-        if network not in _BUILT_IN
-    }
     # Engines up to 24 take no more than one network when they create a container.
-    first = {network: endpoint for network, endpoint in endpoints.items() if network == mode}
+    first, more = {}, {}
+    for network, endpoint in (answer["NetworkSettings"].get("Networks") or {}).items():
+        if network in _BUILT_IN:
+            continue
+        if network == mode or (endpoint.get("NetworkID") or "").startswith(mode):
+            first[mode] = _endpoint(endpoint, short_id)
+        else:
+            more[network] = _endpoint(endpoint, short_id)
     return Creation(
         body={**config, "Image": image, "HostConfig": host, "NetworkingConfig": {"EndpointsConfig": first}},
-        networks={network: endpoint for network, endpoint in endpoints.items() if network not in first},
+        networks=more,
     )
 
 

@@ -117,6 +117,10 @@ def test_the_continuation_is_the_same_container(
     number = zlib.crc32(environment.name.encode()) % 200
     # This command line sends no address to an engine as old as d20; the unit test has it.
     mac_address = () if environment.engine.name == "d20" else ("--mac-address", "02:42:00:00:00:09")
+    # A network may be named by its ID, too.
+    first = networks[0]
+    if environment.engine.name == "d20":
+        first = environment.engine.docker("network", "inspect", "--format", "{{.Id}}", first).strip()
     begin(
         environment,
         *("--init", "--tty", "--interactive", "--hostname", "chosen", "--domainname", "example.test"),
@@ -132,10 +136,10 @@ def test_the_continuation_is_the_same_container(
         *("--volume", "/anonymous", "--mount", "type=volume,target=/unnamed,volume-label=some=label"),
         *("--publish", "127.0.0.1::80", "--publish", "127.0.0.1:18080:81", "--expose", "82"),
         *("--restart", "on-failure:3", "--stop-signal", "SIGINT", "--stop-timeout", "3"),
-        *("--memory", "64m", "--memory-reservation", "32m", "--cpus", "0.5", "--pids-limit", "50"),
+        *("--memory", "256m", "--memory-reservation", "128m", "--cpus", "0.5", "--pids-limit", "50"),
         *("--health-cmd", "true", "--health-interval", "1h", "--health-retries", "2"),
         *("--log-driver", "json-file", "--log-opt", "max-size=1m", "--device", "/dev/null:/dev/other:r"),
-        *("--network", networks[0], "--network-alias", "web", "--ip", f"10.20.{number}.9", *mac_address),
+        *("--network", first, "--network-alias", "web", "--ip", f"10.20.{number}.9", *mac_address),
         command=("infinity",),
     )
     join = ("network", "connect", "--alias", "second", "--ip", f"10.21.{number}.9")
@@ -178,8 +182,9 @@ def base_image(environment: Environment) -> Iterator[str]:
     environment.engine.docker("image", "rm", name)
 
 
+@pytest.mark.parametrize("engine", ["d20", "d28c"], indirect=True)
 def test_what_haku_container_made_is_as_asked_after_packages(environment: Environment, base_image: str) -> None:
-    asked = {
+    asked: dict[str, Any] = {
         "name": environment.name,
         "docker_host": environment.engine.url,
         "image": base_image,
@@ -408,7 +413,7 @@ def test_a_packager_killed_at_any_step_costs_nothing(one_environment: Environmen
 
 
 @pytest.mark.xfail(reason="nothing tells the image of a dead packager from one that keep_images asked for")
-@pytest.mark.parametrize("step", ["after load 1", "after start 1", "after remove_container 1"])
+@pytest.mark.parametrize("step", ["after load 1", "after start 1"])
 def test_the_next_package_removes_the_image_of_a_killed_one(
     one_environment: Environment, tmp_path: Path, step: str
 ) -> None:

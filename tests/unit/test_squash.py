@@ -10,14 +10,13 @@ import io
 import random
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Union
 
 import pytest
 from ansible_collections.haku.river.plugins.module_utils.errors import ArchiveError
 from ansible_collections.haku.river.plugins.module_utils.squash import Squash
 
 # A file's content, None for a directory, or where a hard link leads.
-Node = Union[bytes, str, None]
+Node = bytes | str | None
 Tree = dict[str, Node]
 
 

@@ -102,7 +102,7 @@ options:
       - How many layers packages may put on the base image. When there would be more, those that are there are made one
         before the package, while the container runs. So they are when most of their weight is dead, that is, files
         that later layers replaced or deleted.
-      - The layers of the base image stay as they are, so that they are still shared with whatever else has them. Runners
+      - The layers of the base image stay as they are, still shared with whatever else has them. Runners
         load the new layer once, whole.
       - V(2) is the least, and makes one of them now.
     type: int

@@ -242,7 +242,7 @@ def file_contents(path: bytes, size_bytes: int, directory: int | None = None) ->
 
     What is no regular file is not opened for long: a FIFO would hold us for ever.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    descriptor = _open(path, directory)
     try:
         left = size_bytes
         if left > _CHUNK_BYTES and not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -255,6 +255,15 @@ def file_contents(path: bytes, size_bytes: int, directory: int | None = None) ->
             yield part
     finally:
         os.close(descriptor)
+
+
+def _open(path: bytes, directory: int | None) -> int:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        # To note when each of ten thousand files was read is a write to the disk, and waits for all others.
+        return os.open(path, flags | os.O_NOATIME, dir_fd=directory)
+    except PermissionError:
+        return os.open(path, flags, dir_fd=directory)
 
 
 def _path(entry: Mapping[str, Any]) -> bytes:

@@ -60,7 +60,7 @@ def missing_layers(wanted: ArchivedImage, base: Base) -> tuple[Layer, ...]:
 def find_base(engine: Engine, wanted: ArchivedImage, current: Image | None, image_ids: Iterable[str]) -> Base:
     """Find the image with the longest chain of the wanted layers, the very image if it is there.
 
-    `current` is known already; the others are inspected in this order, as long as that can save more time than it takes.
+    `current` is known already; the others are inspected in this order, as long as that can save time.
     """
     best = Base() if current is None else _as_base(current, wanted)
     left = [image_id for image_id in dict.fromkeys(image_ids) if current is None or image_id != current.id]

@@ -8,11 +8,27 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from typing import Union
 
 _POLL_SECONDS = 0.1
 _Message = Union[bytes, BaseException, None]
+
+
+_CHUNK_BYTES = 1 << 20
+
+
+def gathered(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in chunks of about a megabyte: each chunk costs every thread that it passes through its turn."""
+    chunk: list[bytes] = []
+    size_bytes = 0
+    for part in parts:
+        chunk.append(part)
+        size_bytes += len(part)
+        if size_bytes >= _CHUNK_BYTES:
+            yield b"".join(chunk)
+            chunk, size_bytes = [], 0
+    yield b"".join(chunk)
 
 
 def ahead(chunks: Iterable[bytes], depth: int = 8) -> Generator[bytes, None, None]:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -16,6 +16,7 @@ from ansible_collections.haku.river.plugins.module_utils.archive import Archive,
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
 from ansible_collections.haku.river.plugins.module_utils.errors import Refused
 from ansible_collections.haku.river.plugins.module_utils.image import Image
+from ansible_collections.haku.river.plugins.module_utils.storage import StorageError, stored_image
 from ansible_collections.haku.river.plugins.module_utils.tarball import Blob, stream_image
 
 # While an engine answers one more inspect, it loads about as many bytes.
@@ -108,9 +109,14 @@ def _load_on(engine: Engine, archive: Archive, base: Base, reference: str) -> Im
     """Stream the layers that the base lacks; `Refused` unless the engine then has exactly the archive's image."""
     wanted = archive.image
     missing = missing_layers(wanted, base)
-    blobs = [Blob.of_layer(layer) for layer in wanted.layers]
+    blobs = {layer.diff_id: Blob.of_layer(layer) for layer in wanted.layers}
+    if base.image:
+        there = _stored_blobs(engine, base.image)
+        reused = {layer.diff_id for layer in wanted.layers} - {layer.diff_id for layer in missing}
+        blobs.update((diff_id, there[diff_id]) for diff_id in reused & there.keys())
     contents = ((Blob.of_layer(layer), archive.stored(layer)) for layer in missing)
-    with closing(ahead(stream_image(wanted.config, blobs, contents, reference))) as stream:
+    manifest = [blobs[layer.diff_id] for layer in wanted.layers]
+    with closing(ahead(stream_image(wanted.config, manifest, contents, reference))) as stream:
         engine.load(stream, archive.name)
     loaded = engine.find_image(reference)
     if loaded is None or loaded.identity != wanted.identity:
@@ -121,6 +127,18 @@ def _load_on(engine: Engine, archive: Archive, base: Base, reference: str) -> Im
             remedy="Check the engine's disk and its log (journalctl -u docker), then try again",
         )
     return loaded
+
+
+def _stored_blobs(engine: Engine, image: Image) -> Mapping[str, Blob]:
+    """The blobs that the engine has an image's layers as, by diff ID, as far as that can be told.
+
+    What was pulled into the containerd image store is compressed there, and a manifest has to name what is there. Where
+    the storage can't be read, the layers as such may do, and the proof tells whether they did.
+    """
+    try:
+        return stored_image(engine.description, image.id).blobs()
+    except StorageError:
+        return {}
 
 
 def _size_bytes(layers: Iterable[Layer]) -> int:

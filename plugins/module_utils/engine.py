@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -44,6 +45,11 @@ class Engine:
         with self.saying("Cannot ask the engine about itself"):
             info: dict[str, Any] = self.client.info()
             return info
+
+    @functools.cached_property
+    def description(self) -> dict[str, Any]:
+        """The answer of `info` when it was asked first, for what does not change in an engine's life."""
+        return self.info()
 
     # Images
 

@@ -353,7 +353,7 @@ def _check_unused(engine: Engine, image: Image, reference: str) -> None:
 
 def _machine_lock(engine: Engine, wish: Synchronising) -> AbstractContextManager[None]:
     """Let one process of this user at a time synchronise an image on an engine."""
-    key = hashlib.sha256(f"{engine.info().get('ID')} {wish.reference}".encode()).hexdigest()[:16]
+    key = hashlib.sha256(f"{engine.description.get('ID')} {wish.reference}".encode()).hexdigest()[:16]
     directory = Path("/run/lock" if os.access("/run/lock", os.W_OK) else tempfile.gettempdir())
     path = directory / f"haku.river-{os.geteuid()}-{key}.lock"
     return exclusive(path, wish.lock_timeout_seconds, f"synchronising {wish.environment}")

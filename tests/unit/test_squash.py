@@ -130,12 +130,13 @@ def random_layer(chance: random.Random) -> bytes:
             continue
         whiteout = (f"{parent}/.wh.{name}".lstrip("/"), b"")
         content = b"%d" % chance.randrange(1000)
-        entries[path] = {
+        ways: dict[str, list[tuple[str, Node]]] = {
             "file": [(path, content)],
             "directory": [(path, None)],
             "opaque": [(path, None), (f"{path}/.wh..wh..opq", b"")],
             "deleted": [whiteout],
-        }[kind]
+        }
+        entries[path] = ways[kind]
     return layer(*(entry for group in entries.values() for entry in group))
 
 

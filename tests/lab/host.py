@@ -31,8 +31,10 @@ _PACKAGE_OF = {
     "docker": "docker.io",
     "dockerd": "docker.io",
     "docker-registry": "docker-registry",
+    "filefrag": "e2fsprogs",
     "ip": "iproute2",
     "iptables": "iptables",
+    "mkfs.xfs": "xfsprogs",
     "mmdebstrap": "mmdebstrap",
     "ssh-keygen": "openssh-client",
 }

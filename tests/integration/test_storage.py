@@ -117,7 +117,14 @@ def contents(layer: bytes) -> dict[str, Said]:
     found = {}
     with tarfile.open(fileobj=io.BytesIO(layer), errors="surrogateescape") as tar:
         for member in tar:
-            facts = (member.type, member.mode, member.uid, member.gid, int(member.mtime), member.linkname)
+            facts: tuple[object, ...] = (
+                member.type,
+                member.mode,
+                member.uid,
+                member.gid,
+                int(member.mtime),
+                member.linkname,
+            )
             if ".wh." in member.name:  # means nothing but its name
                 facts = ()
             elif not member.isreg() and not member.isdir():
@@ -182,7 +189,7 @@ def top_layer(environment: Environment) -> Path:
         return Path(image["GraphDriver"]["Data"]["UpperDir"])
     diff_id = environment.inspect(environment.image_of(environment.versions[0]))["RootFS"]["Layers"][-1]
     blobs = Path(storage(environment.engine), "containerd/daemon/io.containerd.content.v1.content/blobs/sha256")
-    return blobs / diff_id.partition(":")[2]
+    return blobs / str(diff_id).partition(":")[2]
 
 
 def test_a_layer_that_somebody_has_touched_is_never_published(environment: Environment, tmp_path: Path) -> None:

@@ -198,8 +198,8 @@ class _Scene:
     now: int
 
     def own_commit(self) -> OwnCommit | None:
-        """How to commit the container without the engine, None if the engine is to do it."""
-        return OwnCommit.prepare(self.engine, self.info, self.container) if self.is_alive else None
+        """How to commit the container without the engine, None if only the engine can do it."""
+        return OwnCommit.prepare(self.engine, self.info, self.container) if self.is_replaceable else None
 
     @property
     def is_alive(self) -> bool:
@@ -226,7 +226,8 @@ def _foresee(scene: _Scene) -> _Done:
     reference = temporary_reference(scene.wish.repository)
     own_commit = scene.own_commit()
     with scene.engine.temporary_image(reference), tempfile.TemporaryFile() as file:
-        taken = _take(scene, reference, own_commit, file, pause=False)
+        spool = file if own_commit and own_commit.is_cheaper else None
+        taken = _take(scene, reference, own_commit, spool, pause=False)
         plan = _decide(scene, taken)
     compacted = plan.rebase and _compaction(scene, own_commit) is not None
     unknown = None if plan.publish else 0
@@ -243,7 +244,7 @@ def _perform(scene: _Scene) -> _Done:
     with ExitStack() as held:
         held.enter_context(engine.temporary_image(reference))
         compacted = _compact(scene, own_commit, held)
-        layer_file = _spool(scene, held) if own_commit else None
+        layer_file = _spool(scene, held) if own_commit and own_commit.is_cheaper else None
         top_file = _spool(scene, held) if compacted else None
         with _absence(scene) as absence, on_failure(replacement.undo):
             pause = scene.container.state == "running" and not scene.is_alive
@@ -271,12 +272,12 @@ def _compaction(scene: _Scene, own_commit: OwnCommit | None) -> Compaction | Non
         return None
     try:
         compaction = plan_compaction(stored_image(scene.info, scene.container.image_id), scene.wish.max_layers)
-        if compaction is None or (own_commit and own_commit.is_unchanged()):
-            return None
-    except HakuError:
+        if compaction and own_commit:
+            return None if own_commit.is_unchanged() else compaction
+    except (StorageError, ArchiveError):
         # What cannot be read cannot be compacted; that it has to come from `docker save` is said where it does.
         return None
-    return compaction if own_commit or scene.engine.changed_paths(scene.container.id) else None
+    return compaction if compaction and scene.engine.changed_paths(scene.container.id) else None
 
 
 def _compact(scene: _Scene, own_commit: OwnCommit | None, held: ExitStack) -> Compacted | None:
@@ -299,10 +300,11 @@ def _spool(scene: _Scene, held: ExitStack) -> BinaryIO:
 
 
 def _take(scene: _Scene, reference: str, own_commit: OwnCommit | None, file: BinaryIO | None, pause: bool) -> Snapshot:
-    """Commit the container by ourselves where that is possible and cheaper, else by the engine."""
-    if own_commit and file:
+    """Commit the container by ourselves where that is cheaper, or if there is nothing to commit, else by the engine."""
+    if own_commit:
         with suppress(StorageError), scene.catalogue.saying(f"Cannot write into {scene.catalogue.path}"):
-            return own_commit.take(reference, file)
+            if file or own_commit.is_unchanged():
+                return own_commit.take(reference, file)
     return take(scene.engine, scene.container, reference, pause)
 
 

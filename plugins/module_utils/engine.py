@@ -221,14 +221,15 @@ class Engine:
         with self.saying(f"Cannot stop container {container}"), self._patient():
             self.client.stop(container, timeout=timeout_seconds)
 
-    def commit(self, container: str, reference: str, pause: bool) -> None:
+    def commit(self, container: str, reference: str, pause: bool, comment: str) -> None:
         """Commit a container as image `reference`; `pause` holds a running one still meanwhile."""
         repository, _colon, tag = reference.rpartition(":")
         remedy = "Check the disk of the engine"
         with self.saying(f"Cannot commit container {container}", remedy=remedy), self._patient():
             # `commit` of the SDKs before 7 has no `pause`, and the engine pauses unless told otherwise.
             address = self.client._url("/commit")
-            query = {"container": container, "repo": repository, "tag": tag, "pause": "1" if pause else "0"}
+            names = {"container": container, "repo": repository, "tag": tag, "comment": comment}
+            query = {**names, "pause": "1" if pause else "0"}
             self.client._raise_for_status(self.client._post_json(address, data={}, params=query))
 
     # Speech

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
@@ -14,11 +16,12 @@ from typing import Any, BinaryIO
 
 from ansible_collections.haku.river.plugins.module_utils.archive import Archive, open_archive
 from ansible_collections.haku.river.plugins.module_utils.catalogue import Catalogue, Version
+from ansible_collections.haku.river.plugins.module_utils.compaction import Compacted, Compaction, plan_compaction
 from ansible_collections.haku.river.plugins.module_utils.container import Container, check_may_touch, find_container
 from ansible_collections.haku.river.plugins.module_utils.container_steps import on_failure
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
 from ansible_collections.haku.river.plugins.module_utils.errors import ArchiveError, EngineError, HakuError
-from ansible_collections.haku.river.plugins.module_utils.image import Identity
+from ansible_collections.haku.river.plugins.module_utils.image import Identity, run_configuration
 from ansible_collections.haku.river.plugins.module_utils.names import LABEL_MANAGED, TarballName
 from ansible_collections.haku.river.plugins.module_utils.outcome import Outcome
 from ansible_collections.haku.river.plugins.module_utils.own_commit import OwnCommit
@@ -32,7 +35,7 @@ from ansible_collections.haku.river.plugins.module_utils.snapshot import (
     take,
     temporary_reference,
 )
-from ansible_collections.haku.river.plugins.module_utils.storage import StorageError, StoredImage
+from ansible_collections.haku.river.plugins.module_utils.storage import StorageError, StoredImage, stored_image
 from ansible_collections.haku.river.plugins.module_utils.tarball import (
     LAYER_TYPE,
     Blob,
@@ -44,6 +47,7 @@ from ansible_collections.haku.river.plugins.module_utils.timestamps import iso_t
 
 # A version as new as the engine's clock is one of this second: the next second is near. A newer one is not.
 _PATIENCE_SECONDS = 2
+_LEAST_LAYERS = 2
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ class Packaging:
     lock_timeout_seconds: int = 600
     prune_grace_seconds: int = 0
     rebase: bool = True
+    max_layers: int = 32
     adopt: bool = False
 
     def __post_init__(self) -> None:
@@ -65,6 +70,9 @@ class Packaging:
         if self.keep < 1:
             remedy = "Keep at least one; state: absent removes versions"
             raise HakuError(f"keep: {self.keep} would leave no version of {self.environment}", remedy=remedy)
+        if self.max_layers < _LEAST_LAYERS:
+            remedy = f"Set it to {_LEAST_LAYERS} or more: what was made one, and what changed since"
+            raise HakuError(f"max_layers: {self.max_layers} is not possible", remedy=remedy)
 
     @property
     def repository(self) -> str:
@@ -193,8 +201,8 @@ class _Scene:
     now: int
 
     def own_commit(self) -> OwnCommit | None:
-        """How to commit the container without the engine, None if the engine is to do it."""
-        return OwnCommit.prepare(self.engine, self.info, self.container) if self.is_alive else None
+        """How to commit the container without the engine, None if only the engine can do it."""
+        return OwnCommit.prepare(self.engine, self.info, self.container) if self.is_replaceable else None
 
     @property
     def is_alive(self) -> bool:
@@ -219,12 +227,15 @@ class _Done:
 def _foresee(scene: _Scene) -> _Done:
     """Look at the container as it runs, neither stopped nor paused, to see what a package would hold now."""
     reference = temporary_reference(scene.wish.repository)
-    with scene.engine.temporary_image(reference):
-        taken = _take(scene, reference, scene.own_commit(), file=None, pause=False)
+    own_commit = scene.own_commit()
+    with scene.engine.temporary_image(reference), tempfile.TemporaryFile() as file:
+        spool = file if own_commit and own_commit.is_cheaper else None
+        taken = _take(scene, reference, own_commit, spool, pause=False)
         plan = _decide(scene, taken)
+    compacted = plan.rebase and _compaction(scene, own_commit) is not None
     unknown = None if plan.publish else 0
     facts = {"layers_from": None, "layers_written": unknown, "layers_cloned": unknown, "bytes_written": unknown}
-    return _Done(plan, facts, _obstacle(plan, taken.obstacle))
+    return _Done(plan, {**facts, "compacted": compacted}, _obstacle(plan, taken.obstacle))
 
 
 def _perform(scene: _Scene) -> _Done:
@@ -233,13 +244,16 @@ def _perform(scene: _Scene) -> _Done:
     reference = temporary_reference(wish.repository)
     replacement = Replacement(engine, wish.environment, runs=scene.is_alive)
     own_commit = scene.own_commit()
-    spool = TarballName(wish.environment, scene.now)
     with ExitStack() as held:
         held.enter_context(engine.temporary_image(reference))
-        file = held.enter_context(scene.catalogue.partial(spool)) if own_commit else None
+        compacted = _compact(scene, own_commit, held)
+        layer_file = _spool(scene, held) if own_commit and own_commit.is_cheaper else None
+        top_file = _spool(scene, held) if compacted else None
         with _absence(scene) as absence, on_failure(replacement.undo):
             pause = scene.container.state == "running" and not scene.is_alive
-            taken = _take(scene, reference, own_commit, file, pause)
+            taken = _take(scene, reference, own_commit, layer_file, pause)
+            if compacted and top_file:
+                taken = compacted.under(taken, top_file)
             plan = _decide(scene, taken)
             if plan.rebase and taken.stored:
                 version = f"{wish.repository}:{taken.timestamp}"
@@ -251,14 +265,49 @@ def _perform(scene: _Scene) -> _Done:
     if replacement.begun:
         replacement.finish()
         _remove_superseded(scene)
-    return _Done(plan, {**facts, "away_seconds": round(absence.seconds, 3)}, warnings)
+    facts = {**facts, "compacted": bool(compacted), "away_seconds": round(absence.seconds, 3)}
+    return _Done(plan, facts, warnings)
+
+
+def _compaction(scene: _Scene, own_commit: OwnCommit | None) -> Compaction | None:
+    """What is to be compacted before the container gets one layer more, if it does."""
+    if not (scene.wish.rebase and scene.is_replaceable):
+        return None
+    try:
+        compaction = plan_compaction(stored_image(scene.info, scene.container.image_id), scene.wish.max_layers)
+        if compaction and own_commit:
+            return None if own_commit.is_unchanged() else compaction
+    except (StorageError, ArchiveError):
+        # What cannot be read cannot be compacted; that it has to come from `docker save` is said where it does.
+        return None
+    return compaction if compaction and scene.engine.changed_paths(scene.container.id) else None
+
+
+def _compact(scene: _Scene, own_commit: OwnCommit | None, held: ExitStack) -> Compacted | None:
+    """Compact, while the container runs, what it stands on, and have the engine hold that until the end."""
+    compaction = _compaction(scene, own_commit)
+    if compaction is None:
+        return None
+    with scene.catalogue.saying(f"Cannot write into {scene.catalogue.path}"):
+        compacted = compaction.written(_spool(scene, held))
+    stored = compacted.stored()
+    reference = temporary_reference(scene.wish.repository)
+    held.enter_context(scene.engine.temporary_image(reference))
+    run = run_configuration(json.loads(stored.config).get("config"))
+    _load(scene.engine, stored, Identity(stored.diff_ids, run), reference)
+    return compacted
+
+
+def _spool(scene: _Scene, held: ExitStack) -> BinaryIO:
+    return held.enter_context(scene.catalogue.partial(TarballName(scene.wish.environment, scene.now)))
 
 
 def _take(scene: _Scene, reference: str, own_commit: OwnCommit | None, file: BinaryIO | None, pause: bool) -> Snapshot:
-    """Commit the container by ourselves where that is possible and cheaper, else by the engine."""
+    """Commit the container by ourselves where that is cheaper, or if there is nothing to commit, else by the engine."""
     if own_commit:
         with suppress(StorageError), scene.catalogue.saying(f"Cannot write into {scene.catalogue.path}"):
-            return own_commit.take(reference, file)
+            if file or own_commit.is_unchanged():
+                return own_commit.take(reference, file)
     return take(scene.engine, scene.container, reference, pause)
 
 

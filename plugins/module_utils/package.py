@@ -51,8 +51,9 @@ def package(engine: Engine, catalogue: Catalogue, wish: Packaging, check_mode: b
             now = _await_next_second(info, versions)
             scene = Scene(engine, catalogue, wish, container, versions, former, info, now)
             done = foresee(scene) if check_mode else perform(scene)
+    index_warnings = catalogue.refreshed_index() if done.plan.changed and not check_mode else ()
     seconds = None if check_mode else round(time.monotonic() - began, 3)
-    warnings = (*engine.warnings, *warnings, *done.warnings)
+    warnings = (*engine.warnings, *warnings, *done.warnings, *index_warnings)
     return _outcome(done.plan, catalogue, versions, {**done.facts, "seconds": seconds}, check_mode, warnings)
 
 
@@ -67,12 +68,14 @@ def remove(
         if not check_mode:
             for version in reversed(plan.remove):
                 catalogue.remove(version)
+    index_warnings = catalogue.refreshed_index() if plan.changed and not check_mode else ()
     kept = [version.timestamp for version in versions if version not in plan.remove]
     return Outcome(
         changed=plan.changed,
         facts={"removed": [version.timestamp for version in plan.remove], "versions": kept},
         before={"versions": [version.timestamp for version in versions]},
         after={"versions": kept},
+        warnings=index_warnings,
     )
 
 

@@ -34,6 +34,8 @@ _PACKAGE_OF = {
     "ip": "iproute2",
     "iptables": "iptables",
     "mmdebstrap": "mmdebstrap",
+    "nginx": "nginx-light",
+    "openssl": "openssl",
     "ssh-keygen": "openssh-client",
 }
 

@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import secrets
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,6 +27,13 @@ CATALOGUE_OPTIONS: dict[str, dict[str, Any]] = {
     "container_dir": {"type": "str", "default": "hakuriver-containers"},
 }
 """The argument specification of the doc fragment `haku.river.catalogue`."""
+
+
+INDEX_NAME = "catalogue.json"
+"""What there is, for machines that read the directory through a web server."""
+
+_PARTIAL_INDEX = "._index."
+_INDEX_LOCK_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,9 @@ class Version:
 
 class Catalogue:
     """The tarballs in `<shared_dir>/<container_dir>`."""
+
+    warnings: tuple[str, ...] = ()
+    """What people should know about reading it: nothing."""
 
     def __init__(self, shared_dir: str, container_dir: str) -> None:
         relative = Path(container_dir)
@@ -92,7 +103,7 @@ class Catalogue:
         """The environments, or the one that is asked for, as HakuRiver's `list-tars` describes them."""
         found = self.environments()
         descriptions = {
-            name: [_description(version, size) for version in versions if (size := _size_bytes(version)) is not None]
+            name: [_description(version, size) for version, size in _sizes(versions)]
             for name, versions in found.items()
             if environment in (None, name)
         }
@@ -155,6 +166,36 @@ class Catalogue:
             version.path.unlink(missing_ok=True)
             self._sync_directory()
 
+    def write_index(self) -> None:
+        """Write down what there is, for web servers. Whoever comes last has seen what everybody before it published."""
+        # An environment's name cannot begin so.
+        with exclusive(self.path / "._index.lock", _INDEX_LOCK_SECONDS, f"listing {self.path}"):
+            described = {
+                name: [{"timestamp": version.timestamp, "size": size} for version, size in _sizes(versions)]
+                for name, versions in self.environments().items()
+            }
+            path = self.path / f"{_PARTIAL_INDEX}{secrets.token_hex(4)}.part"
+            with self.saying(f"Cannot write {self.path / INDEX_NAME}"):
+                for stale in self.path.glob(f"{_PARTIAL_INDEX}*.part"):
+                    stale.unlink(missing_ok=True)
+                try:
+                    with path.open("x") as file:
+                        json.dump({"format": 1, "environments": described}, file, separators=(",", ":"))
+                        file.flush()
+                        os.fsync(file.fileno())
+                    path.rename(self.path / INDEX_NAME)
+                    self._sync_directory()
+                finally:
+                    path.unlink(missing_ok=True)
+
+    def refreshed_index(self) -> tuple[str, ...]:
+        """Write the index of what there is; a failure is no more than the warning that is returned."""
+        try:
+            self.write_index()
+        except HakuError as error:
+            return (f"Machines that read {self.path} through a web server may not see what there is now. {error}",)
+        return ()
+
     def remove_stale_partials(self, environment: str) -> None:
         """Clean up after packagers that died. Only who holds the environment's lock may call this."""
         stale = re.compile(rf"\.{re.escape(environment)}-\d+\.tar\.[0-9a-f]+\.part")
@@ -209,9 +250,8 @@ def _description(version: Version, size_bytes: int) -> dict[str, Any]:
     }
 
 
-def _size_bytes(version: Version) -> int | None:
-    """The tarball's size; None if it was pruned since it was listed."""
-    try:
-        return version.size_bytes
-    except FileNotFoundError:
-        return None
+def _sizes(versions: Iterable[Version]) -> Iterator[tuple[Version, int]]:
+    """Each version with its tarball's size, without those that were pruned since they were listed."""
+    for version in versions:
+        with suppress(FileNotFoundError):
+            yield version, version.size_bytes

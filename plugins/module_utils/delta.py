@@ -123,10 +123,19 @@ def _load_on(engine: Engine, archive: Archive, base: Base, reference: str) -> Im
         raise Refused(
             f"The engine loaded {archive.name}, but what it has is not that image",
             where=engine.url,
-            cause=f"it has {loaded.identity if loaded else 'nothing'}, not {wanted.identity}",
+            cause=_difference(wanted, loaded),
             remedy="Check the engine's disk and its log (journalctl -u docker), then try again",
         )
     return loaded
+
+
+def _difference(wanted: ArchivedImage, loaded: Image | None) -> str:
+    if loaded is None:
+        return "it has nothing under the name that it was given"
+    there = shared_chain(wanted.identity.diff_ids, loaded.identity.diff_ids)
+    if wanted.identity.diff_ids != loaded.identity.diff_ids:
+        return f"it has {there} of its {len(wanted.layers)} layers"
+    return f"it has the configuration {loaded.identity.configuration}, not {wanted.identity.configuration}"
 
 
 def _stored_blobs(engine: Engine, image: Image) -> Mapping[str, Blob]:

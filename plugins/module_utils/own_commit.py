@@ -30,47 +30,58 @@ from ansible_collections.haku.river.plugins.module_utils.storage import (
     stored_image,
 )
 from ansible_collections.haku.river.plugins.module_utils.timestamps import iso_time
-from ansible_collections.haku.river.plugins.module_utils.writable import WritableLayer, find_writable_layer
+from ansible_collections.haku.river.plugins.module_utils.writable import (
+    WritableLayer,
+    described_layer,
+    find_writable_layer,
+)
 
 # Engines whose files do not belong to whom they seem to belong to.
 _SHIFTED = ("name=userns", "name=rootless")
 
 
 class OwnCommit:
-    """A container that runs, with what is needed to make an image of it: its writable layer, and what is below."""
+    """A container with what is needed to make an image of it: its writable layer, and what is below.
 
-    def __init__(self, answer: Mapping[str, Any], layer: WritableLayer, base: StoredImage) -> None:
+    `is_cheaper` says whether that beats the engine's own commit even when there is something to commit.
+    """
+
+    def __init__(self, answer: Mapping[str, Any], layer: WritableLayer, base: StoredImage, is_cheaper: bool) -> None:
         self._answer = answer
         self._layer = layer
         self._base = base
+        self.is_cheaper = is_cheaper
 
     @classmethod
     def prepare(cls, engine: Engine, info: Mapping[str, Any], container: Container) -> OwnCommit | None:
-        """None if the engine's own commit is as good, or if this one is not possible. `info` is `docker info`."""
+        """None if the container's writable layer cannot be read from here. `info` is `docker info`."""
         shifted = any(option.startswith(_SHIFTED) for option in info.get("SecurityOptions") or ())
         answer = engine.find_container(container.id)
-        if info.get("Driver") != "overlayfs" or shifted or answer is None:
+        if shifted or answer is None:
             return None
         try:
             base = stored_image(info, container.image_id)
         except StorageError:
             return None
-        layer = find_writable_layer(container.id)
-        return cls(answer, layer, base) if layer else None
+        classic = info.get("Driver") == "overlay2"
+        layer = described_layer(answer) if classic else find_writable_layer(container.id)
+        return cls(answer, layer, base, is_cheaper=not classic) if layer else None
 
     def is_unchanged(self) -> bool:
         """Whether the container has nothing of its own."""
         with reading_storage(self._layer.upper):
             return self._layer.is_unchanged()
 
-    def take(self, reference: str, file: BinaryIO) -> Snapshot:
-        """Commit into an empty file, which takes the layer. The engine has no image of that, so none is `reference`.
+    def take(self, reference: str, file: BinaryIO | None) -> Snapshot:
+        """Commit into an empty file, which takes the layer; none is needed if there is nothing to commit.
+
+        The engine has no image of that, so none is `reference`.
 
         Raises `StorageError` if the writable layer cannot be read in full.
         """
         now_ns = time.time_ns()
         layer = None
-        if not self.is_unchanged():
+        if file and not self.is_unchanged():
             with reading_storage(self._layer.upper):
                 layer = spool(self._layer.stream(), file)
         stored = PiledImage(self._base, self._config(layer, now_ns), [layer] if layer else [], missing=layer)

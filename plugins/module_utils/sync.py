@@ -68,6 +68,10 @@ class Source(Protocol[V]):
     def location(self) -> str:
         """What people are told of where the tarballs are."""
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What people should know about reading from there."""
+
     def environments(self) -> Iterable[str]:
         """The names of the environments that have a version."""
 
@@ -189,7 +193,7 @@ def synchronise(engine: Engine, source: Source[V], wish: Synchronising, check_mo
     outcome = _although_pruned(lambda: _look(engine, source, wish) or _bring(engine, source, wish, check_mode))
     seconds = None if check_mode else round(time.monotonic() - began, 3)
     facts = {**outcome.facts, "seconds": seconds}
-    return replace(outcome, facts=facts, warnings=(*engine.warnings, *outcome.warnings))
+    return replace(outcome, facts=facts, warnings=(*engine.warnings, *source.warnings, *outcome.warnings))
 
 
 def remove(engine: Engine, wish: Synchronising, check_mode: bool) -> Outcome:

@@ -15,15 +15,19 @@ description:
     the one that O(version) pins, and loads the tarball if they differ. Pinning an older version goes back to it.
   - The image is current if its time of creation is the version, or if its layers (diff IDs) and configuration are
     those of the tarball. So the usual case, nothing to do, is one inspect and one listing of the directory.
+  - Only layers that no image on this machine has are read and loaded, so that a sync costs what has changed. An image
+    that is here under its version's tag only gets the current tag, and nothing is read.
   - Every layer is proven by its digest on its way to the engine, and the loaded image by its layers and
     configuration. Only then the tag moves, so that the former image stays in use if anything is wrong.
-  - The former image is removed when no container and no other tag uses it.
+  - The former image is removed, unless O(keep_images) asks to keep it, or a container or another tag uses it. One
+    that a container uses gets the tag of its version, and is removed by a later synchronisation that finds it unused.
   - Nothing is ever pulled from a registry.
 author:
   - haku.river contributors (@haku-river)
 extends_documentation_fragment:
   - haku.river.engine
   - haku.river.catalogue
+  - haku.river.catalogue.web
   - haku.river.catalogue.image
   - haku.river.attributes
   - haku.river.attributes.state
@@ -37,14 +41,36 @@ options:
   state:
     description:
       - V(present) loads the wanted version unless it is there.
-      - V(absent) removes the image from this machine. Tarballs stay.
+      - V(absent) removes the image from this machine, and those of former versions that no container uses. Tarballs
+        stay.
     type: str
     choices: [present, absent]
     default: present
+  shared_dir:
+    description:
+      - The directory that Host and Runners share, at the same path on all of them, for example an NFS mount.
+      - O(state=present) needs either this or O(source).
+    type: path
+    required: false
   version:
     description:
       - The timestamp of the version to have. The newest one if this is not set.
     type: int
+  delta:
+    description:
+      - Whether layers that this machine has are left out of what is read and loaded.
+      - V(auto) leaves them out, and loads all of them if the engine turns out to need them, with a warning.
+      - V(always) leaves them out, and fails if the engine needs them.
+      - V(never) loads all layers.
+    type: str
+    choices: [auto, always, never]
+    default: auto
+  keep_images:
+    description:
+      - How many former images stay on this machine, tagged with their version, so that going back to them reads nothing
+        and needs no tarball. Older ones are removed whenever the image changes.
+    type: int
+    default: 0
   lock_timeout:
     description:
       - How long to wait, in seconds, for another synchronisation of the same image on this machine.
@@ -61,6 +87,20 @@ EXAMPLES = r"""
     name: python-data-science
     shared_dir: /shared
 
+- name: Have the newest version, and keep two former ones to go back to at once
+  haku.river.haku_sync:
+    name: python-data-science
+    shared_dir: /shared
+    keep_images: 2
+
+- name: Have the newest version on a machine without the shared directory
+  haku.river.haku_sync:
+    name: python-data-science
+    source: https://storage.example.org/hakuriver-containers/
+    source_ca_path: /etc/ssl/certs/lab-ca.pem
+    source_username: runner
+    source_password: "{{ vault_storage_password }}"
+
 - name: Go back to an older version
   haku.river.haku_sync:
     name: python-data-science
@@ -70,7 +110,6 @@ EXAMPLES = r"""
 - name: Remove the image from this machine
   haku.river.haku_sync:
     name: python-data-science
-    shared_dir: /shared
     state: absent
 """
 
@@ -81,7 +120,9 @@ image:
   type: str
   sample: hakuriver/python-data-science:base
 action:
-  description: What was done, or in check mode would be, V(none), V(load) or V(remove).
+  description:
+    - What was done, or in check mode would be.
+    - V(none); V(load), the image was loaded; V(tag), it was here, and only its tag moved; or V(remove).
   returned: success
   type: str
   sample: load
@@ -90,18 +131,25 @@ version:
   returned: when O(state=present)
   type: int
   sample: 1767225600
+former_versions:
+  description:
+    - The former versions whose images stay on this machine, newest first. Null if nothing was done, as nobody looked.
+  returned: when O(state=present)
+  type: list
+  elements: int
+  sample: [1767139200]
 tarball:
-  description: The tarball that was loaded. Null if none was.
+  description: The path or address of the tarball whose index was read to change the image. Null if none was.
   returned: when O(state=present)
   type: str
   sample: /shared/hakuriver-containers/python-data-science-1767225600.tar
 bytes_read:
-  description: How much was read from the shared directory, or in check mode would be.
+  description: How much was read of the tarball, or in check mode would be.
   returned: when O(state=present)
   type: int
-  sample: 741338112
+  sample: 3155425
 bytes_total:
-  description: The size of the tarball that was loaded. Null if none was.
+  description: The size of the tarball. Null if there is none.
   returned: when O(state=present)
   type: int
   sample: 741343232
@@ -109,12 +157,19 @@ layers_loaded:
   description: How many layers were loaded.
   returned: when O(state=present)
   type: int
-  sample: 5
+  sample: 1
 layers_reused:
   description: How many layers were not loaded, because this machine had them.
   returned: when O(state=present)
   type: int
-  sample: 0
+  sample: 4
+fallback:
+  description:
+    - Why all layers were loaded although this machine has some of them, in the engine's words. Null if that was not so,
+      and in check mode, as it cannot be foretold.
+  returned: when O(state=present)
+  type: str
+  sample: null
 seconds:
   description: How long it took. Null in check mode.
   returned: when O(state=present)
@@ -139,10 +194,13 @@ from ansible_collections.haku.river.plugins.module_utils.names import (
 )
 from ansible_collections.haku.river.plugins.module_utils.outcome import Outcome, pick, report
 from ansible_collections.haku.river.plugins.module_utils.sync import Synchronising, remove, synchronise
+from ansible_collections.haku.river.plugins.module_utils.web import WEB_OPTIONS, WebCatalogue, WebSettings
 
 
 def main() -> None:
     options = {
+        # Either this or `source`, and `state: absent` needs neither.
+        "shared_dir": {"type": "path"},
         "name": {"type": "str", "required": True},
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         "version": {"type": "int"},
@@ -151,25 +209,31 @@ def main() -> None:
         "lock_timeout": {"type": "int", "default": 3600},
     }
     module = AnsibleModule(
-        argument_spec={**ENGINE_OPTIONS, **CATALOGUE_OPTIONS, **IMAGE_OPTIONS, **options},
+        argument_spec={**ENGINE_OPTIONS, **CATALOGUE_OPTIONS, **WEB_OPTIONS, **IMAGE_OPTIONS, **options},
         required_together=ENGINE_REQUIRED_TOGETHER,
+        required_if=[("state", "present", ("shared_dir", "source"), True)],
+        mutually_exclusive=[("shared_dir", "source")],
         supports_check_mode=True,
     )
     asked = module.params
 
     def work() -> Outcome:
         name = check_environment_name(asked["name"])
-        catalogue = Catalogue(**pick(asked, CATALOGUE_OPTIONS))
         reference = image_reference(asked["image_prefix"], name, asked["image_tag"])
         wish = Synchronising(
             name, reference, asked["version"], Delta(asked["delta"]), asked["keep_images"], asked["lock_timeout"]
         )
-        engine = connect(EngineSettings(**pick(asked, ENGINE_OPTIONS)))
         if asked["state"] == "absent" and asked["version"] is not None:
             raise HakuError("state: absent removes whatever version there is", remedy="Leave version out")
+        engine = connect(EngineSettings(**pick(asked, ENGINE_OPTIONS)))
         if asked["state"] == "absent":
             return remove(engine, wish, module.check_mode)
-        return synchronise(engine, catalogue, wish, module.check_mode)
+        if asked["source"] is not None:
+            web = WebSettings(**pick(asked, WEB_OPTIONS))
+            # An address may hold secrets, and Ansible shows the options beside the result.
+            module.no_log_values.update(web.secrets)
+            return synchronise(engine, WebCatalogue(web), wish, module.check_mode)
+        return synchronise(engine, Catalogue(**pick(asked, CATALOGUE_OPTIONS)), wish, module.check_mode)
 
     report(module, work)
 

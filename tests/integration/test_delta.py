@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import os
 import tarfile
 from collections.abc import Iterator
@@ -17,12 +19,13 @@ from ansible_collections.haku.river.plugins.module_utils.archive import open_arc
 from ansible_collections.haku.river.plugins.module_utils.connect import EngineSettings, connect
 from ansible_collections.haku.river.plugins.module_utils.delta import Base, load_image
 from ansible_collections.haku.river.plugins.module_utils.errors import Refused
+from ansible_collections.haku.river.plugins.module_utils.tarball import LAYER_TYPE, Blob, stream_image
 
 from tests.integration.environment import Environment
 from tests.integration.modules import converge, fail, run_module, succeed
 from tests.lab import images
 from tests.lab.engines import Engine
-from tests.tarballs import add, hand_made
+from tests.tarballs import add, hand_made, sha256
 
 PULLED = "haku-test/pulled:1"
 LISTING = "find /bin /root /tmp /var $(ls -d /greeting /new /large) -exec ls -ldn {} + ; sha1sum /greeting"
@@ -118,8 +121,11 @@ def test_a_base_that_goes_meanwhile_leads_to_a_full_load_once(environment: Envir
 def on_pulled_base(engines: dict[str, Engine], tmp_path: Path) -> Iterator[Environment]:
     """Give an environment with one version, on a base that the containerd store has compressed, as from a registry."""
     engine = engines["d28c"]
-    base = hand_made(_unique_layer(tmp_path), Cmd=["sh"]).write_oci(tmp_path / "base.tar", reference=PULLED)
-    engine.docker("load", "--input", base)
+    layer = _unique_layer(tmp_path)
+    compressed = gzip.compress(layer, compresslevel=1)
+    blob = Blob(f"sha256:{sha256(compressed)}", len(compressed), f"{LAYER_TYPE}+gzip")
+    base = stream_image(hand_made(layer, Cmd=["sh"]).config, [blob], [(blob, [compressed])], PULLED)
+    engine.docker("load", stdin=b"".join(base))
     (tmp_path / "shared/hakuriver-containers").mkdir(parents=True)
     environment = Environment(engine, "on-pulled-base", tmp_path / "shared")
     environment.create(PULLED)
@@ -170,8 +176,8 @@ def test_a_compressed_base_that_cannot_be_named_leads_to_a_full_load_that_says_s
     assert on_pulled_base.references == []
     result = run_module("haku_sync", within=hidden, **on_pulled_base.options)
     assert (result["layers_loaded"], result["layers_reused"]) == (2, 0)
-    assert result["fallback"]
-    assert "All layers were loaded, as the engine could not use those that it has" in result["warnings"][0]
+    assert result["fallback"] == "it has 0 of its 2 layers"
+    assert "All layers were loaded, as the engine could not use those that it has" in json.dumps(result["warnings"])
     assert on_pulled_base.references == [on_pulled_base.image]
     full = contents(on_pulled_base, tmp_path)
     on_pulled_base.engine.docker("image", "rm", on_pulled_base.image)

@@ -36,6 +36,8 @@ _PACKAGE_OF = {
     "iptables": "iptables",
     "mkfs.xfs": "xfsprogs",
     "mmdebstrap": "mmdebstrap",
+    "nginx": "nginx-light",
+    "openssl": "openssl",
     "ssh-keygen": "openssh-client",
 }
 

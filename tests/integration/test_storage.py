@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.integration.environment import Environment
-from tests.integration.modules import Result, fail, succeed
+from tests.integration.modules import Result, fail, succeed, without
 from tests.lab import images
 from tests.lab.engines import Engine
 from tests.tarballs import add, document, sha256
@@ -31,11 +31,6 @@ DEEP = b"odd/" + b"/".join([b"d" * 60] * 5)
 def storage(engine: Engine) -> str:
     """Where an engine keeps everything."""
     return engine.docker("info", "--format", "{{.DockerRootDir}}").strip()
-
-
-def without(directory: str) -> tuple[str, ...]:
-    """A command that starts another one for which this directory is empty."""
-    return ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', directory)
 
 
 def entry(name: bytes, kind: bytes = tarfile.REGTYPE, mode: int = 0o644, **more: Any) -> tarfile.TarInfo:
@@ -192,6 +187,7 @@ def top_layer(environment: Environment) -> Path:
     return blobs / str(diff_id).partition(":")[2]
 
 
+@pytest.mark.parametrize("engine", ["d28", "d28c"], indirect=True)
 def test_a_layer_that_somebody_has_touched_is_never_published(environment: Environment, tmp_path: Path) -> None:
     environment.execute("echo precious > /precious")
     assert succeed("haku_tar", **environment.options)["rebased"]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
 from ansible_collections.haku.river.plugins.module_utils.errors import EngineError, HakuError
 from ansible_collections.haku.river.plugins.module_utils.names import LABEL_ENVIRONMENT, LABEL_IMAGE, LABEL_MANAGED
-from ansible_collections.haku.river.plugins.module_utils.settings import Settings
+from ansible_collections.haku.river.plugins.module_utils.settings import Settings, inherited_volumes
 
 # In upper case, so that no environment can be called so.
 _ASIDE_SUFFIX = ".FORMER"
@@ -121,7 +121,7 @@ class Replace(Step):
                     _stop(engine, former, self.former_state, self.stop_timeout_seconds)
                 if self.runs:
                     _start(engine, self.name)
-        engine.remove_container(former)
+        _remove(engine, former)
 
     def _restore(self, engine: Engine, former: str) -> None:
         engine.rename_container(former, self.name)
@@ -219,7 +219,7 @@ class Remove(Step):
     def run(self, engine: Engine) -> None:
         if self.state in ALIVE:
             _stop(engine, self.name, self.state, self.stop_timeout_seconds)
-        engine.remove_container(self.name, force=True)
+        _remove(engine, self.name)
 
 
 def await_running(engine: Engine, name: str) -> None:
@@ -255,6 +255,14 @@ def _stop(engine: Engine, name: str, state: str, timeout_seconds: int) -> None:
     if state == "paused":
         engine.unpause(name)
     engine.stop(name, timeout_seconds)
+
+
+def _remove(engine: Engine, name: str) -> None:
+    """Remove a container with its anonymous volumes, those also that it has taken over from the one it continues."""
+    answer = engine.find_container(name)
+    engine.remove_container(name, force=True)
+    for volume in inherited_volumes(answer) if answer else ():
+        engine.remove_volume(volume)
 
 
 def _create(engine: Engine, name: str, settings: Settings) -> str:

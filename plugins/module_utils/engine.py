@@ -10,6 +10,7 @@ import functools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from http import HTTPStatus
 from typing import Any
 
 from ansible_collections.haku.river.plugins.module_utils.errors import EngineError, Refused
@@ -187,6 +188,15 @@ class Engine:
                 self.client.remove_container(container, v=volumes, force=force)
             except NotFound:
                 return
+
+    def remove_volume(self, volume: str) -> None:
+        """Remove a volume, unless another container uses it; it may be gone already."""
+        with self.saying(f"Cannot remove volume {volume}"):
+            try:
+                self.client.remove_volume(volume)
+            except APIError as error:
+                if error.status_code not in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
+                    raise
 
     def restart(self, container: str, timeout_seconds: int) -> None:
         """Stop a container as `stop` does, and start it again; a stopped one is started."""

@@ -97,7 +97,15 @@ class Replacement:
         if answer is None:
             raise HakuError(f"Container {self._name} was removed while it was packaged", where=self._engine.url)
         creation = continuation(answer, image)
-        self._engine.rename_container(answer["Id"], aside_name(self._name))
+        aside = aside_name(self._name)
+        if self._engine.find_container(aside):
+            raise HakuError(
+                f"Container {self._name} cannot continue on its package: there is a container {aside} already",
+                where=self._engine.url,
+                remedy="An interrupted re-creation has left it. When nothing in it is missed, remove it: "
+                f"docker rm --force {aside}",
+            )
+        self._engine.rename_container(answer["Id"], aside)
         self._former_id = answer["Id"]
         self._engine.create_container(self._name, creation.body)
         for network, endpoint in creation.networks.items():

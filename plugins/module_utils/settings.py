@@ -14,7 +14,12 @@ from typing import Any, Union
 
 from ansible.module_utils.common.text.formatters import bytes_to_human, human_to_bytes
 from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
-from ansible_collections.haku.river.plugins.module_utils.names import LABEL_IMAGE, LABEL_PREFIX, canonical_reference
+from ansible_collections.haku.river.plugins.module_utils.names import (
+    LABEL_CONTINUES,
+    LABEL_IMAGE,
+    LABEL_PREFIX,
+    canonical_reference,
+)
 
 Gpus = Union[str, int, tuple[str, ...]]
 """`all`, a number of GPUs, or the IDs of certain ones. 0 is none."""
@@ -23,6 +28,7 @@ _ALL_GPUS = -1
 _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 # What the engine itself calls a volume that nobody has named.
 _ANONYMOUS_VOLUME = re.compile(r"[0-9a-f]{64}:.*")
+_INHERITED_VOLUME = re.compile(r"(?P<name>[0-9a-f]{64}):[^:]+:nocopy(,ro)?")
 SETTINGS_OPTIONS: dict[str, dict[str, Any]] = {
     "image": {"type": "str"},
     "command": {"type": "raw"},
@@ -295,6 +301,26 @@ def _normal_volume(volume: str) -> str:
     paths = [path.rstrip("/") or "/" for path in (source, target)]
     modes = sorted({word for word in mode.split(",") if word not in ("", "rw")})
     return ":".join([*paths, ",".join(modes)] if modes else paths)
+
+
+def inherited_volumes(answer: Mapping[str, Any]) -> tuple[str, ...]:
+    """The anonymous volumes that a container has from the one it continues (see `rebase`), by their names.
+
+    To the engine they are named ones, which it keeps when their container is removed.
+    """
+    if not (answer["Config"].get("Labels") or {}).get(LABEL_CONTINUES):
+        return ()
+    host = answer["HostConfig"]
+    mounts = [
+        f"{mount.get('Source')}:{mount['Target']}:nocopy"
+        for mount in host.get("Mounts") or ()
+        if mount.get("Type") == "volume" and (mount.get("VolumeOptions") or {}).get("NoCopy")
+    ]
+    return tuple(
+        match["name"]
+        for volume in [*(host.get("Binds") or ()), *mounts]
+        if (match := _INHERITED_VOLUME.fullmatch(volume))
+    )
 
 
 def _plain_network(network: str) -> str:

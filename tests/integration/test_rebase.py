@@ -207,6 +207,12 @@ def test_what_haku_container_made_is_as_asked_after_packages(environment: Enviro
         assert environment.execute("ls /filled") == ""
         assert succeed("haku_container", **asked)["changed"] is False
         assert not changed(environment)
+    volumes = environment.engine.docker("volume", "ls", "--quiet").split()
+    (volume,) = (mount["Name"] for mount in environment.inspect(environment.name)["Mounts"] if mount.get("Name"))
+    assert volume in volumes
+    removal: dict[str, Any] = {"name": environment.name, "docker_host": environment.engine.url, "state": "absent"}
+    assert succeed("haku_container", **removal)["changed"]
+    assert volume not in environment.engine.docker("volume", "ls", "--quiet").split()
 
 
 @pytest.mark.parametrize(
@@ -295,6 +301,17 @@ def test_a_container_that_cannot_be_made_again_is_put_back(one_environment: Envi
     sentence = fail("haku_tar", **one_environment.options)
     assert sentence.startswith(f"Cannot create container {one_environment.name}: No such container: {other}")
     scene.assert_restored([])
+    assert succeed("haku_tar", **one_environment.options, rebase=False)["published"]
+
+
+def test_a_container_that_is_in_the_way_is_told_with_the_remedy(one_environment: Environment) -> None:
+    former = f"{one_environment.name}.FORMER"
+    one_environment.engine.docker("create", "--name", former, images.BUSYBOX.name)
+    container = one_environment.inspect(one_environment.name)["Id"]
+    assert f"docker rm --force {former}" in fail("haku_tar", **one_environment.options)
+    assert one_environment.inspect(one_environment.name)["Id"] == container
+    assert one_environment.running
+    assert one_environment.references == []
     assert succeed("haku_tar", **one_environment.options, rebase=False)["published"]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.haku.river.plugins.module_utils.rebase import Creation, continuation
+from ansible_collections.haku.river.plugins.module_utils.settings import inherited_volumes
 
 ID = "0123456789abcdef" * 4
 SHORT_ID = ID[:12]
@@ -99,6 +100,21 @@ def test_a_mount_without_a_name_gets_the_one_that_it_has(target: str) -> None:
     assert found["Mounts"] == [
         {"Type": "volume", "Target": target, "Source": VOLUME, "VolumeOptions": {"Labels": {"a": "b"}, "NoCopy": True}}
     ]
+
+
+def test_what_is_taken_over_is_known_again_and_nothing_else_is() -> None:
+    asked = {
+        "Binds": ["data:/data:nocopy", "/etc:/etc", f"{'e' * 64}:/chosen"],
+        "Mounts": [{"Type": "volume", "Target": "/unnamed"}, {"Type": "tmpfs", "Target": "/ram"}],
+    }
+    there = [mount("data", "/data"), mount("e" * 64, "/chosen"), mount("a" * 64, "/unnamed")]
+    there += [mount("b" * 64, "/anonymous"), mount("c" * 64, "/read", RW=False)]
+    given = answer(host=asked, mounts=there)
+    assert inherited_volumes(given) == ()
+    body = continuation(given, "env:2").body
+    assert inherited_volumes({"Config": body, "HostConfig": body["HostConfig"]}) == ("b" * 64, "c" * 64, "a" * 64)
+    # A container that continues nothing has nothing from another one, whatever it looks like.
+    assert inherited_volumes({"Config": {}, "HostConfig": body["HostConfig"]}) == ()
 
 
 def test_other_mounts_are_kept_as_they_are() -> None:

@@ -105,8 +105,9 @@ class Replacement:
                 remedy="An interrupted re-creation has left it. When nothing in it is missed, remove it: "
                 f"docker rm --force {aside}",
             )
-        self._engine.rename_container(answer["Id"], aside)
+        # Before it is done: an engine may do it, and only its answer get lost.
         self._former_id = answer["Id"]
+        self._engine.rename_container(answer["Id"], aside)
         self._engine.create_container(self._name, creation.body)
         for network, endpoint in creation.networks.items():
             self._engine.join_network(self._name, network, endpoint)
@@ -119,12 +120,13 @@ class Replacement:
         if not self.begun:
             return
         answer = self._engine.find_container(self._name)
-        if answer and _was_started(answer) and self._has_changes(answer):
-            self.finish()
-            return
-        if answer:
-            self._engine.remove_container(answer["Id"], force=True, volumes=False)
-        self._engine.rename_container(self._former_id, self._name)
+        if answer is None or answer["Id"] != self._former_id:
+            if answer and _was_started(answer) and self._has_changes(answer):
+                self.finish()
+                return
+            if answer:
+                self._engine.remove_container(answer["Id"], force=True, volumes=False)
+            self._engine.rename_container(self._former_id, self._name)
         self._former_id = ""
         if self._runs:
             self._engine.start(self._name)

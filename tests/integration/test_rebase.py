@@ -429,6 +429,47 @@ def test_a_packager_killed_at_any_step_costs_nothing(one_environment: Environmen
     assert one_environment.leftovers == []
 
 
+@pytest.mark.parametrize("step", ["after rename_container 1", "after create_container 1"])
+def test_a_stopped_container_is_put_back_by_the_next_package(
+    one_environment: Environment, tmp_path: Path, step: str
+) -> None:
+    one_environment.execute("echo precious > /precious")
+    one_environment.engine.docker("stop", one_environment.name)
+    killed_package(one_environment, tmp_path, step)
+    assert f"{one_environment.name}.FORMER" in containers(one_environment)
+    assert succeed("haku_tar", **one_environment.options)["rebased"]
+    assert containers(one_environment) == [one_environment.name]
+    assert not one_environment.running
+    one_environment.engine.docker("start", one_environment.name)
+    assert one_environment.execute("cat /precious") == "precious\n"
+
+
+FORGETFUL = """
+from ansible_collections.haku.river.plugins.module_utils.engine import Engine
+from ansible_collections.haku.river.plugins.module_utils.errors import EngineError
+
+real = Engine.{method}
+
+def forgetful(self, *arguments, **options):
+    Engine.{method} = real
+    real(self, *arguments, **options)
+    raise EngineError("The answer was lost")
+
+Engine.{method} = forgetful
+"""
+
+
+@pytest.mark.parametrize("method", ["rename_container", "create_container", "load", "start"])
+def test_an_engine_whose_answer_is_lost_has_done_no_harm(
+    one_environment: Environment, tmp_path: Path, method: str
+) -> None:
+    scene = Scene(one_environment, one_environment.inspect(one_environment.name)["Id"])
+    (tmp_path / "sitecustomize.py").write_text(FORGETFUL.format(method=method))
+    path = {"PYTHONPATH": f"{CHECKOUT / '.checkout'}:{tmp_path}"}
+    assert "The answer was lost" in fail("haku_tar", **one_environment.options, environment=path)
+    scene.assert_restored([])
+
+
 @pytest.mark.xfail(reason="nothing tells the image of a dead packager from one that keep_images asked for")
 @pytest.mark.parametrize("step", ["after load 1", "after start 1"])
 def test_the_next_package_removes_the_image_of_a_killed_one(

@@ -106,6 +106,18 @@ def _measured(command: list[str], environment: Mapping[str, str]) -> tuple[Run, 
     return Run(seconds, seconds, watcher.peak_bytes, transferred["rchar"], transferred["wchar"]), told
 
 
+def together(*runs: Run, **result: Any) -> Run:
+    """Commands that do one thing one after another, as one run."""
+    return Run(
+        sum(run.seconds for run in runs),
+        sum(run.process_seconds for run in runs),
+        max(run.peak_memory_bytes for run in runs),
+        sum(run.read_bytes for run in runs),
+        sum(run.written_bytes for run in runs),
+        result,
+    )
+
+
 class _Watcher:
     """Looks now and then at how much memory a process has had at most; only its last moment is missed."""
 
@@ -124,8 +136,10 @@ class _Watcher:
         self._thread.join()
 
     def _look(self) -> None:
-        while not self._ended.wait(_LOOK_EVERY_SECONDS):
+        ended = False
+        while not ended:
             self.peak_bytes = max(self.peak_bytes, _read_fields(self._status).get("VmHWM", 0) * 1024)
+            ended = self._ended.wait(_LOOK_EVERY_SECONDS)
 
 
 def _read_fields(path: Path) -> dict[str, int]:

@@ -6,15 +6,15 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
 import os
+import shutil
 import tarfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from tests.lab import images
 from tests.lab.engines import Engine, start_main
@@ -61,33 +61,51 @@ def provide(engine: Engine, size: int = 1) -> str:
     return image(size)
 
 
-@contextmanager
-def pip_layer() -> Iterator[IO[bytes]]:
-    """Open the tar stream of the layer that pip made."""
-    with tarfile.open(tarball()) as archive:
-        layer = archive.extractfile(_manifest(archive)["Layers"][1])
-        assert layer
-        yield layer
+def pip_layer() -> Path:
+    """The tar stream of the layer that pip made, to be copied into a container."""
+    path = tarball().with_suffix(".pip.tar")
+    with exclusive("bench-pip"):
+        if not path.exists():
+            with atomic(path) as partial, tarfile.open(tarball()) as archive:
+                layer = archive.extractfile(_manifest(archive)["Layers"][1])
+                assert layer
+                with partial.open("wb") as file:
+                    shutil.copyfileobj(layer, file)
+    return path
+
+
+@functools.cache
+def base_diff_id() -> str:
+    """The layer that every image of the benchmark begins with, and no other image has."""
+    with tarfile.open(BASE.tarball) as archive:
+        diff_ids: list[str] = _document(archive, _manifest(archive)["Config"])["rootfs"]["diff_ids"]
+    return diff_ids[0]
 
 
 def versions() -> dict[str, str]:
     """The pip packages that the environment has, and their versions."""
-    with pip_layer() as layer, tarfile.open(fileobj=layer) as files:
+    with tarfile.open(pip_layer()) as files:
         folders = [Path(name) for name in files.getnames() if name.endswith(".dist-info")]
     found = dict(folder.stem.split("-", 1) for folder in folders)
     return {name: found[name.replace("-", "_")] for name in PIP_PACKAGES}
 
 
 def contents(size: int = 1) -> tuple[int, int]:
-    """How many bytes and how many files the environment has."""
+    """How many bytes the environment's files have, and how many files and directories there are."""
     total = files = 0
     with tarfile.open(tarball(size)) as archive:
         for name in _manifest(archive)["Layers"]:
             with tarfile.open(fileobj=archive.extractfile(name)) as layer:
                 for member in layer:
                     total += member.size
-                    files += member.isfile()
+                    files += 1
     return total, files
+
+
+def layers(image_tarball: Path) -> dict[str, int]:
+    """The layers in an image's tarball, by their names in it, and their sizes in bytes."""
+    with tarfile.open(image_tarball) as archive:
+        return {name: archive.getmember(name).size for name in _manifest(archive)["Layers"]}
 
 
 def change(engine: Engine, container: str) -> None:

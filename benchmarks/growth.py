@@ -83,8 +83,9 @@ def directory(engine: Engine, shared: Shared, scales: Sequence[int], rounds: int
         ours.create()
         ours.package()
         ours.load(newest=True)
+        newest = ours.tarballs[-1]
         for scale in scales:
-            _fill(ours.directory / str(scale), ours.tarballs[-1], scale)
+            _fill(ours.directory / str(scale), newest, scale)
         for scale in turns(scales, rounds):
             case = Case(results.DIRECTORY, engine.name, shared.kind, ours.name, scale)
             options = {**ours.options, "container_dir": str(scale)}

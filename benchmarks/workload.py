@@ -14,11 +14,11 @@ import os
 import shutil
 import tarfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tests.lab import images
 from tests.lab.engines import Engine, start_main
-from tests.lab.host import HOME, atomic, exclusive
+from tests.lab.host import HOME, LabError, atomic, exclusive
 
 BASE = images.debian(
     "bench-base:bookworm", ("python3", "python3-pip", "python3-venv", "git", "ca-certificates"), "sleep", "infinity"
@@ -67,10 +67,8 @@ def pip_layer() -> Path:
     with exclusive("bench-pip"):
         if not path.exists():
             with atomic(path) as partial, tarfile.open(tarball()) as archive:
-                layer = archive.extractfile(_manifest(archive)["Layers"][1])
-                assert layer
                 with partial.open("wb") as file:
-                    shutil.copyfileobj(layer, file)
+                    shutil.copyfileobj(_file(archive, _manifest(archive)["Layers"][1]), file)
     return path
 
 
@@ -95,7 +93,7 @@ def contents(size: int = 1) -> tuple[int, int]:
     total = files = 0
     with tarfile.open(tarball(size)) as archive:
         for name in _manifest(archive)["Layers"]:
-            with tarfile.open(fileobj=archive.extractfile(name)) as layer:
+            with tarfile.open(fileobj=_file(archive, name)) as layer:
                 for member in layer:
                     total += member.size
                     files += 1
@@ -150,7 +148,7 @@ def _enlarge(source: Path, destination: Path, size: int) -> None:
             names.append(f"layer-{number}.tar")
             member = tarfile.TarInfo(names[-1])
             member.size = old.getmember(name).size
-            new.addfile(member, old.extractfile(name))
+            new.addfile(member, _file(old, name))
         for number in range(1, size):
             names.append(f"copy-{number}.tar")
             copy = destination.with_name(f".{destination.name}-{names[-1]}")
@@ -171,7 +169,7 @@ def _enlarge(source: Path, destination: Path, size: int) -> None:
 def _copy_layers(source: tarfile.TarFile, layers: list[str], folder: str, destination: Path) -> None:
     with tarfile.open(destination, "w", format=tarfile.PAX_FORMAT) as copy:
         for name in layers:
-            with tarfile.open(fileobj=source.extractfile(name)) as files:
+            with tarfile.open(fileobj=_file(source, name)) as files:
                 for member in files:
                     content = files.extractfile(member) if member.isreg() else None
                     member.name = f"{folder}/{member.name}"
@@ -188,9 +186,14 @@ def _manifest(archive: tarfile.TarFile) -> dict[str, Any]:
 
 
 def _document(archive: tarfile.TarFile, name: str) -> Any:
+    return json.load(_file(archive, name))
+
+
+def _file(archive: tarfile.TarFile, name: str) -> IO[bytes]:
     file = archive.extractfile(name)
-    assert file
-    return json.load(file)
+    if file is None:
+        raise LabError(f"{archive.name} has no file {name}")
+    return file
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:

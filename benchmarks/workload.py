@@ -66,9 +66,8 @@ def pip_layer() -> Path:
     path = tarball().with_suffix(".pip.tar")
     with exclusive("bench-pip"):
         if not path.exists():
-            with atomic(path) as partial, tarfile.open(tarball()) as archive:
-                with partial.open("wb") as file:
-                    shutil.copyfileobj(_file(archive, _manifest(archive)["Layers"][1]), file)
+            with atomic(path) as partial, tarfile.open(tarball()) as archive, partial.open("wb") as file:
+                shutil.copyfileobj(_file(archive, _manifest(archive)["Layers"][1]), file)
     return path
 
 
@@ -192,7 +191,7 @@ def _document(archive: tarfile.TarFile, name: str) -> Any:
 def _file(archive: tarfile.TarFile, name: str) -> IO[bytes]:
     file = archive.extractfile(name)
     if file is None:
-        raise LabError(f"{archive.name} has no file {name}")
+        raise LabError(f"the tar archive has no file {name}")
     return file
 
 

@@ -11,11 +11,11 @@ from html import escape
 from typing import Any
 
 from .contenders import HAKU_RIVER
-from .report import OTHERS, STEPS, ratio, seconds
+from .report import OTHERS, STEPS, ratio, seconds, size
 from .results import Case, Results
 
 _COLUMN_WIDTH, _GAP = 500, 40
-_NAME_WIDTH, _BAR_WIDTH = 168, 210
+_NAME_WIDTH, _BAR_WIDTH = 140, 220
 _TOP, _HEADING, _STEP_HEIGHT, _ROW_HEIGHT, _BAR_HEIGHT = 74, 34, 34, 21, 13
 _LEAST_BAR = 2  # a bar that cannot be seen is not one
 
@@ -49,7 +49,9 @@ def svg(machine: Mapping[str, Any], seen: Results) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height + 8}" width="{width}" role="img">',
         "<title>Seconds of each step, beside the other ways to move an environment</title>",
         f"<style>{_STYLE}</style>",
-        _text(0, 22, "Moving an environment of 700 MB, and a change of 3 MB", "title"),
+        _text(
+            0, 22, f"Moving an environment of {size(machine['environment']['files_bytes'])}, changed by 3 MB", "title"
+        ),
         _text(
             0,
             45,

@@ -23,7 +23,7 @@ from .shared import Shared
 HAKU_RIVER = "haku.river"
 HAKU_RIVER_ONE_CONTAINER = "haku.river, all in the container"
 HAKURIVER = "HakuRiver"
-DOCKER = "docker commit, save, load"
+DOCKER = "docker save, load"
 COMMUNITY = "community.docker"
 REGISTRY = "registry"
 

@@ -36,7 +36,10 @@ def describe(engines: Iterable[Engine]) -> dict[str, Any]:
         "python": platform.python_version(),
         "docker_client": run("docker", "version", "--format", "{{.Client.Version}}").strip(),
         "packages": {name: importlib.metadata.version(name) for name in ("ansible-core", "docker")},
-        "engines": {engine.name: {"version": engine.version, "image_store": engine.store} for engine in engines},
+        "engines": {
+            engine.name: {"version": re.split(r"[+~]", engine.version)[0], "image_store": engine.store}
+            for engine in engines
+        },
         "environment": {
             "pip": workload.versions(),
             "files_bytes": files_bytes,

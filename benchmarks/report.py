@@ -144,7 +144,8 @@ def _comparisons(machine: Mapping[str, Any], seen: Results) -> Iterable[str]:
     for engine, shared in dict.fromkeys((case.engine, case.shared) for case in seen.cases if case.step in steps):
         about = machine["engines"].get(engine, {})
         kind = {"xfs": "XFS", "ext4": "ext4"}[shared]
-        yield f"### {engine}: Docker {about.get('version')}, {about.get('image_store')} image store, shared directory on {kind}"
+        docker = f"Docker {about.get('version')}, {about.get('image_store')} image store"
+        yield f"### {engine}: {docker}, shared directory on {kind}"
         rows, details = [], []
         for step in steps:
             ours = Case(step, engine, shared, HAKU_RIVER)

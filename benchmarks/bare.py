@@ -38,11 +38,11 @@ def begins_with_base(image: dict[str, Any]) -> bool:
 
 
 def remove_image(engine: Engine, identity: str) -> None:
-    """Remove an image with all its names, if it is there."""
+    """Remove an image with all its names, if it is there; one that others were committed on stays as long as they do."""
     try:
         engine.docker("image", "rm", "--force", identity)
     except LabError as error:
-        if "No such image" not in str(error):
+        if not any(reason in str(error) for reason in ("No such image", "dependent child images")):
             raise
 
 

@@ -102,6 +102,10 @@ class Archive:
         """How much of the tarball has been read so far."""
         return self._file.bytes_read
 
+    def fileno(self) -> int:
+        """The descriptor of the tarball, for the kernel to copy from."""
+        return self._file.fileno()
+
     def stored(self, layer: Layer) -> Iterator[bytes]:
         """The layer's bytes as they stand, in chunks; `ArchiveError` at the end if their digest is not the layer's."""
         digest = hashlib.sha256()

@@ -349,7 +349,7 @@ def _leftover_warnings(seen: Seen, desired: Desired) -> tuple[str, ...]:
         return ()
     former = aside_name(desired.name)
     warning = (
-        f"Container {former} is the former {desired.name}, left by a re-creation that was interrupted. "
+        f"Container {former} is the former {desired.name}, left by a re-creation or a packaging that was interrupted. "
         f"When nothing in it is missed, remove it: docker rm --force {former}"
     )
     return (warning,)

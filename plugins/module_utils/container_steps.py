@@ -92,7 +92,7 @@ class Create(Step):
     def run(self, engine: Engine) -> None:
         container_id = _create(engine, self.name, self.settings)
         if self.runs:
-            with _on_failure(lambda: _discard(engine, container_id)):
+            with on_failure(lambda: _discard(engine, container_id)):
                 _start(engine, self.name)
 
 
@@ -113,10 +113,10 @@ class Replace(Step):
     def run(self, engine: Engine) -> None:
         former = aside_name(self.name)
         engine.rename_container(self.name, former)
-        with _on_failure(lambda: self._restore(engine, former)):
+        with on_failure(lambda: self._restore(engine, former)):
             # While the former one still runs: an engine that refuses the settings interrupts nothing.
             container_id = _create(engine, self.name, self.settings)
-            with _on_failure(lambda: _discard(engine, container_id)):
+            with on_failure(lambda: _discard(engine, container_id)):
                 if self.former_state in ALIVE:
                     _stop(engine, former, self.former_state, self.stop_timeout_seconds)
                 if self.runs:
@@ -155,7 +155,7 @@ class Start(Step):
         return f"start container {self.name}"
 
     def run(self, engine: Engine) -> None:
-        with _on_failure(lambda: _insist(lambda: engine.stop(self.name, 0))):
+        with on_failure(lambda: _insist(lambda: engine.stop(self.name, 0))):
             _start(engine, self.name)
 
 
@@ -286,7 +286,7 @@ def _insist(attempt: Callable[[], None]) -> None:
 
 
 @contextmanager
-def _on_failure(undo: Callable[[], object]) -> Iterator[None]:
+def on_failure(undo: Callable[[], object]) -> Iterator[None]:
     """Call `undo` if the block fails or is interrupted; when that fails too, say both."""
     try:
         yield

@@ -156,11 +156,19 @@ class Engine:
         with self.saying(f"Cannot rename container {container} to {name}"):
             self.client.rename(container, name)
 
-    def remove_container(self, container: str, force: bool = False) -> None:
-        """Remove a container and its anonymous volumes, with `force` a running one; it may be gone already."""
+    def join_network(self, container: str, network: str, endpoint: Mapping[str, Any]) -> None:
+        """Connect a container to one more network. `endpoint` is the `EndpointConfig` of that call."""
+        with self.saying(f"Cannot connect container {container} to network {network}"):
+            # The SDK's own call knows only some of the fields.
+            address = self.client._url("/networks/{0}/connect", network)
+            body = {"Container": container, "EndpointConfig": dict(endpoint)}
+            self.client._raise_for_status(self.client._post_json(address, data=body))
+
+    def remove_container(self, container: str, force: bool = False, volumes: bool = True) -> None:
+        """Remove a container, with its anonymous volumes, with `force` a running one; it may be gone already."""
         with self.saying(f"Cannot remove container {container}"), self._patient():
             try:
-                self.client.remove_container(container, v=True, force=force)
+                self.client.remove_container(container, v=volumes, force=force)
             except NotFound:
                 return
 

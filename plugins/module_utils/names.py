@@ -16,6 +16,7 @@ LABEL_PREFIX = "haku.river."
 LABEL_MANAGED = LABEL_PREFIX + "managed"
 LABEL_ENVIRONMENT = LABEL_PREFIX + "env"
 LABEL_IMAGE = LABEL_PREFIX + "image"
+LABEL_CONTINUES = LABEL_PREFIX + "continues"
 
 # A path component of a repository name:
 # https://github.com/distribution/reference/blob/main/regexp.go

@@ -21,6 +21,8 @@ Gpus = Union[str, int, tuple[str, ...]]
 
 _ALL_GPUS = -1
 _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+# What the engine itself calls a volume that nobody has named.
+_ANONYMOUS_VOLUME = re.compile(r"[0-9a-f]{64}:.*")
 SETTINGS_OPTIONS: dict[str, dict[str, Any]] = {
     "image": {"type": "str"},
     "command": {"type": "raw"},
@@ -309,7 +311,8 @@ def _volumes_there(host: Mapping[str, Any]) -> tuple[str, ...]:
         for mount in host.get("Mounts") or ()
         if mount.get("Type") in ("bind", "volume") and mount.get("Source")
     ]
-    return tuple(sorted({_normal_volume(volume) for volume in [*(host.get("Binds") or ()), *mounts]}))
+    volumes = [volume for volume in [*(host.get("Binds") or ()), *mounts] if not _ANONYMOUS_VOLUME.match(volume)]
+    return tuple(sorted({_normal_volume(volume) for volume in volumes}))
 
 
 def _cpus_there(host: Mapping[str, Any]) -> float:

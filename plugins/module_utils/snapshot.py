@@ -11,51 +11,72 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible_collections.haku.river.plugins.module_utils.container import Container
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
 from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
 from ansible_collections.haku.river.plugins.module_utils.image import Identity, portable_configuration
+from ansible_collections.haku.river.plugins.module_utils.rebase import recover
+from ansible_collections.haku.river.plugins.module_utils.storage import StorageError, StoredImage, stored_image
 
 _TAG_PREFIX = "package-"
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A container committed as the image `reference`, which lives as long as the block that took it."""
+    """What a container was at one moment: the identity and time of the image that is made of it.
+
+    `stored` is where its layers can be read, None if only the engine itself can (and then it has the image
+    `reference`), with `obstacle` saying why.
+    """
 
     reference: str
     identity: Identity
     timestamp: int
-    away_seconds: float
+    stored: StoredImage | None = None
+    obstacle: StorageError | None = None
+
+
+@dataclass
+class Absence:
+    """How long a container was away, once it is back."""
+
+    seconds: float = 0.0
+
+
+def temporary_reference(repository: str) -> str:
+    """A new name for a snapshot, which `remove_stale_snapshots` knows."""
+    return f"{repository}:{_TAG_PREFIX}{secrets.token_hex(4)}"
+
+
+def take(engine: Engine, container: Container, reference: str, pause: bool) -> Snapshot:
+    """Have the engine commit a container as the image `reference`; `pause` holds a running one still meanwhile."""
+    engine.commit(container.id, reference, pause=pause)
+    image = engine.find_image(reference)
+    if image is None or image.timestamp is None:
+        raise HakuError(f"The engine committed container {container.id} but has no image with a time of creation")
+    base = engine.find_image(container.image_id)
+    configuration = portable_configuration(image.identity.configuration, base.identity.configuration if base else {})
+    snapshot = Snapshot(reference, Identity(image.identity.diff_ids, configuration), image.timestamp)
+    try:
+        return replace(snapshot, stored=stored_image(engine.info(), image.id))
+    except StorageError as error:
+        return replace(snapshot, obstacle=error)
 
 
 @contextmanager
-def snapshot(
-    engine: Engine, container: Container, repository: str, stop: bool, stop_timeout_seconds: int
-) -> Iterator[Snapshot]:
-    """Commit a container; with `stop` a running one is stopped for that long, else paused.
-
-    Its former state is back before the block begins.
-    """
-    reference = f"{repository}:{_TAG_PREFIX}{secrets.token_hex(4)}"
-    with engine.temporary_image(reference):
-        if stop and container.state in ("running", "restarting"):
-            away_seconds = _commit_stopped(engine, container, reference, stop_timeout_seconds)
-        else:
-            away_seconds = 0.0
-            engine.commit(container.id, reference, pause=container.state == "running")
-        yield _described(engine, container, reference, away_seconds)
-
-
-@contextmanager
-def observation(engine: Engine, container: Container, repository: str) -> Iterator[Snapshot]:
-    """Commit a container as it runs, neither stopped nor paused, to see what a snapshot would hold now."""
-    reference = f"{repository}:{_TAG_PREFIX}{secrets.token_hex(4)}"
-    with engine.temporary_image(reference):
-        engine.commit(container.id, reference, pause=False)
-        yield _described(engine, container, reference, away_seconds=0.0)
+def away(engine: Engine, container: Container, name: str, stop_timeout_seconds: int) -> Iterator[Absence]:
+    """Stop a container for the block. In the end whoever has its name then runs, even if this process was killed."""
+    absence = Absence()
+    gone_at = time.monotonic()
+    with _although_killed(lambda: _restore(engine.reopen(), container, name)):
+        try:
+            engine.stop(container.id, stop_timeout_seconds)
+            yield absence
+        finally:
+            engine.start(name)
+    absence.seconds = time.monotonic() - gone_at
 
 
 def remove_stale_snapshots(engine: Engine, repository: str) -> None:
@@ -65,24 +86,9 @@ def remove_stale_snapshots(engine: Engine, repository: str) -> None:
             engine.remove_image(reference)
 
 
-def _described(engine: Engine, container: Container, reference: str, away_seconds: float) -> Snapshot:
-    image = engine.find_image(reference)
-    if image is None or image.timestamp is None:
-        raise HakuError(f"The engine committed container {container.id} but has no image with a time of creation")
-    base = engine.find_image(container.image_id)
-    configuration = portable_configuration(image.identity.configuration, base.identity.configuration if base else {})
-    return Snapshot(reference, Identity(image.identity.diff_ids, configuration), image.timestamp, away_seconds)
-
-
-def _commit_stopped(engine: Engine, container: Container, reference: str, stop_timeout_seconds: int) -> float:
-    gone_at = time.monotonic()
-    with _although_killed(lambda: engine.reopen().start(container.id)):
-        try:
-            engine.stop(container.id, stop_timeout_seconds)
-            engine.commit(container.id, reference, pause=False)
-        finally:
-            engine.start(container.id)
-    return time.monotonic() - gone_at
+def _restore(engine: Engine, container: Container, name: str) -> None:
+    recover(engine, name, container.id)
+    engine.start(name)
 
 
 @contextmanager

@@ -17,17 +17,20 @@ from __future__ import annotations
 import hashlib
 import json
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol
 
-from ansible_collections.haku.river.plugins.module_utils.archive import Layer
-from ansible_collections.haku.river.plugins.module_utils.errors import ArchiveError
+from ansible_collections.haku.river.plugins.module_utils.ahead import ahead
+from ansible_collections.haku.river.plugins.module_utils.archive import Archive, Layer
+from ansible_collections.haku.river.plugins.module_utils.copying import WriteBehind
 from ansible_collections.haku.river.plugins.module_utils.names import canonical_reference
 
 _MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
-_LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
+LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
+"""The media type of an uncompressed layer."""
 _END = bytes(2 * tarfile.BLOCKSIZE)
 
 
@@ -38,7 +41,7 @@ class LayerSource(Protocol):
     """What the result calls it in `layers_from`."""
 
     def uncompressed(self, diff_id: str) -> Iterator[bytes]:
-        """The layer's tar stream, in chunks; `HakuError` if it does not have that diff ID."""
+        """The layer's tar stream, in chunks; `HakuError`, at the latest in the end, if it has not that diff ID."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Blob:
     @classmethod
     def of_layer(cls, layer: Layer) -> Blob:
         """The blob that a layer is in its tarball."""
-        return cls(layer.digest, layer.size_bytes, _LAYER_TYPE + layer.compression.value)
+        return cls(layer.digest, layer.size_bytes, LAYER_TYPE + layer.compression.value)
 
     @property
     def path(self) -> str:
@@ -72,18 +75,53 @@ def portable_config(config: bytes, run: Mapping[str, Any]) -> bytes:
     return _compact({**portable, "config": run})
 
 
-def write_tarball(file: BinaryIO, config: bytes, diff_ids: Sequence[str], source: LayerSource, reference: str) -> None:
-    """Write a whole tarball in the normal form to a seekable file, proving every layer by its diff ID.
+@dataclass(frozen=True)
+class Written:
+    """What a tarball was made of: the layers that were cloned from the one before it, and those that were written."""
 
-    `reference` is the tag that `docker load` gives the image.
+    cloned: tuple[str, ...]
+    written: tuple[str, ...]
+    bytes_written: int
+
+
+def write_tarball(
+    file: BinaryIO,
+    config: bytes,
+    diff_ids: Sequence[str],
+    source: LayerSource,
+    reference: str,
+    former: Archive | None = None,
+) -> Written:
+    """Write a whole tarball in the normal form to an empty file.
+
+    The layers that `former` begins with too are cloned from it inside the kernel; the others come from `source`, which
+    proves them. `reference` is the tag that `docker load` gives the image.
     """
-    blobs = []
-    written: dict[str, Blob] = {}
-    for diff_id in diff_ids:
-        if diff_id not in written:
-            written[diff_id] = _write_layer(file, diff_id, source)
-        blobs.append(written[diff_id])
-    file.writelines(_index(config, blobs, reference))
+    distinct = tuple(dict.fromkeys(diff_ids))
+    shared = shared_layers(former, distinct)
+    blobs = {layer.diff_id: Blob.of_layer(layer) for layer in shared}
+    prefix_bytes = 0
+    with WriteBehind(file) as behind:
+        if former and shared:
+            prefix_bytes = shared[-1].offset + shared[-1].size_bytes + len(_padding(shared[-1].size_bytes))
+            behind.clone(former.fileno(), prefix_bytes)
+        for diff_id in distinct[len(shared) :]:
+            blobs[diff_id] = _write_layer(file, behind.write, diff_id, source)
+        file.writelines(_index(config, [blobs[diff_id] for diff_id in diff_ids], reference))
+    return Written(distinct[: len(shared)], distinct[len(shared) :], file.tell() - prefix_bytes)
+
+
+def shared_layers(former: Archive | None, diff_ids: Sequence[str]) -> tuple[Layer, ...]:
+    """The layers, from the base up, that a tarball with these has at the same place as `former`."""
+    shared = []
+    offset = 0
+    for layer, diff_id in zip(former.image.distinct_layers if former else (), diff_ids):
+        offset += tarfile.BLOCKSIZE
+        if layer.diff_id != diff_id or layer.digest != diff_id or layer.offset != offset:
+            break
+        shared.append(layer)
+        offset += layer.size_bytes + len(_padding(layer.size_bytes))
+    return tuple(shared)
 
 
 def stream_image(
@@ -101,22 +139,17 @@ def stream_image(
     yield from _index(config, layers, reference)
 
 
-def _write_layer(file: BinaryIO, diff_id: str, source: LayerSource) -> Blob:
+def _write_layer(file: BinaryIO, write: Callable[[bytes], int], diff_id: str, source: LayerSource) -> Blob:
+    """Write a layer whose size is known in the end only; its header comes last."""
     start = file.tell()
     file.seek(tarfile.BLOCKSIZE, 1)
     size_bytes = 0
-    digest = hashlib.sha256()
-    for chunk in source.uncompressed(diff_id):
-        digest.update(chunk)
-        size_bytes += file.write(chunk)
-    if f"sha256:{digest.hexdigest()}" != diff_id:
-        raise ArchiveError(
-            f"Layer {diff_id} cannot be had from {source.name}",
-            cause=f"what came has digest sha256:{digest.hexdigest()}",
-        )
+    with closing(ahead(source.uncompressed(diff_id))) as chunks:
+        for chunk in chunks:
+            size_bytes += write(chunk)
     file.write(_padding(size_bytes))
     end = file.tell()
-    blob = Blob(diff_id, size_bytes, _LAYER_TYPE)
+    blob = Blob(diff_id, size_bytes, LAYER_TYPE)
     file.seek(start)
     file.write(_header(blob.path, size_bytes))
     file.seek(end)

@@ -202,6 +202,7 @@ def main() -> None:
         "consistency": {"type": "str", "choices": ["stop", "pause"], "default": "stop"},
         "stop_timeout": {"type": "int", "default": 10},
         "lock_timeout": {"type": "int", "default": 600},
+        "rebase": {"type": "bool", "default": True},
         "adopt": {"type": "bool", "default": False},
     }
     module = AnsibleModule(
@@ -226,6 +227,7 @@ def main() -> None:
             stop_timeout_seconds=asked["stop_timeout"],
             lock_timeout_seconds=asked["lock_timeout"],
             prune_grace_seconds=asked["prune_grace"],
+            rebase=asked["rebase"],
             adopt=asked["adopt"],
         )
         engine = connect(EngineSettings(**pick(asked, ENGINE_OPTIONS)))

@@ -43,6 +43,10 @@ class Environment:
         """The tag that synchronising moves."""
         return f"hakuriver/{self.name}:base"
 
+    def image_of(self, version: int) -> str:
+        """The tag of the image that the container continues on after that version was packaged."""
+        return f"hakuriver/{self.name}:{version}"
+
     def on(self, engine: Engine) -> Environment:
         """The same environment as another engine sees it."""
         return Environment(engine, self.name, self.shared)

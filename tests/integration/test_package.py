@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,16 +23,14 @@ from tests.tarballs import document
 
 def test_a_package_is_forecast_published_and_not_repeated(environment: Environment) -> None:
     environment.execute("echo hello > /greeting")
-    container = environment.inspect(environment.name)["Id"]
     seen = converge("haku_tar", **environment.options)
     assert seen.first["published"]
     assert seen.first["versions"] == environment.versions == [seen.first["version"]]
-    assert seen.first["layers_from"] == "docker save"
     assert seen.first["diff"] == {"before": {"versions": []}, "after": {"versions": environment.versions}}
     assert seen.second["version"] == seen.first["version"]
     assert environment.running
-    assert environment.inspect(environment.name)["Id"] == container
-    assert environment.references == environment.dangling == []
+    assert environment.references == [environment.image_of(seen.first["version"])]
+    assert environment.dangling == []
     assert environment.leftovers == []
 
 
@@ -44,22 +43,32 @@ def test_a_change_is_published_as_a_newer_version_and_the_older_goes(environment
     assert environment.versions == [seen.first["version"]]
 
 
-def test_the_container_runs_again_before_the_save_begins(environment: Environment) -> None:
+@pytest.mark.parametrize("rebase", [True, False])
+def test_the_container_is_away_for_the_commit_only(environment: Environment, rebase: bool) -> None:
     began = environment.engine.docker("info", "--format", "{{.SystemTime}}").strip()
-    assert succeed("haku_tar", **environment.options)["away_seconds"] > 0
+    result = succeed("haku_tar", **environment.options, rebase=rebase)
     ended = environment.engine.docker("info", "--format", "{{.SystemTime}}").strip()
     told = environment.engine.docker("events", "--since", began, "--until", ended, "--format", "{{json .}}")
-    container = environment.inspect(environment.name)["Id"]
     events = [json.loads(line) for line in told.splitlines()]
-    own = [event["Action"] for event in events if event["Actor"]["ID"] == container or event["Action"] == "save"]
+    own = [event for event in events if event["Type"] == "container" and name_of(event) in named(environment.name)]
     # The window opens at a full second, so the container's first start may be in it.
-    packaging = own[own.index("die") :]
-    assert [action for action in packaging if action in ("die", "commit", "start", "save")] == [
-        "die",
-        "commit",
-        "start",
-        "save",
-    ]
+    actions = [event["Action"] for event in own]
+    packaging = own[actions.index("die") :]
+    life = [event for event in packaging if event["Action"] in ("die", "start")]
+    assert [event["Action"] for event in life] == ["die", "start"]
+    away_seconds = (life[-1]["timeNano"] - life[0]["timeNano"]) / 1e9
+    assert 0 < away_seconds <= result["away_seconds"] < result["seconds"]
+    written_at = environment.tarball(result["version"]).stat().st_mtime_ns
+    assert written_at > life[-1]["timeNano"]
+
+
+def name_of(event: dict[str, Any]) -> str:
+    return str(event["Actor"]["Attributes"]["name"])
+
+
+def named(name: str) -> tuple[str, str]:
+    """The names that an env container has while it is packaged."""
+    return (name, f"{name}.FORMER")
 
 
 def test_pausing_keeps_the_processes(environment: Environment) -> None:
@@ -72,10 +81,15 @@ def test_pausing_keeps_the_processes(environment: Environment) -> None:
     assert (state["StartedAt"], state["Status"]) == (started_at, "running")
 
 
-@pytest.mark.parametrize("state", ["exited", "paused"])
-def test_a_container_that_does_not_run_stays_as_it_is(one_environment: Environment, state: str) -> None:
-    one_environment.engine.docker({"exited": "stop", "paused": "pause"}[state], one_environment.name)
-    seen = converge("haku_tar", **one_environment.options)
+@pytest.mark.parametrize(
+    ("command", "rebase", "state"),
+    [("stop", False, "exited"), ("stop", True, "created"), ("pause", False, "paused"), ("pause", True, "paused")],
+)
+def test_a_container_that_does_not_run_is_not_started(
+    one_environment: Environment, command: str, rebase: bool, state: str
+) -> None:
+    one_environment.engine.docker(command, one_environment.name)
+    seen = converge("haku_tar", **one_environment.options, rebase=rebase)
     assert seen.first["published"]
     assert one_environment.inspect(one_environment.name)["State"]["Status"] == state
 
@@ -104,10 +118,13 @@ def test_one_version_or_all_are_removed(one_environment: Environment) -> None:
 
 def test_what_only_the_container_meant_stays_out_of_the_image(environment: Environment) -> None:
     succeed("haku_tar", **environment.options)
+    environment.execute("echo more > /more")
+    succeed("haku_tar", **environment.options)
     tarball = environment.tarball(environment.versions[0])
     (manifest,) = document(tarball, "manifest.json")
     config = document(tarball, manifest["Config"])["config"]
-    base = environment.inspect(environment.inspect(environment.name)["Config"]["Image"])["Config"]
+    image = environment.inspect(environment.name)["Config"]["Labels"]["haku.river.image"]
+    base = environment.inspect(image)["Config"]
     assert config.get("Cmd") == base.get("Cmd")
     assert "Labels" not in config
     assert manifest["RepoTags"] == [environment.image]
@@ -187,12 +204,14 @@ def small_disk(one_environment: Environment) -> Iterator[Environment]:
 def test_a_full_disk_loses_nothing(small_disk: Environment) -> None:
     former = succeed("haku_tar", **small_disk.options)["version"]
     small_disk.execute("dd if=/dev/zero of=/large bs=1M count=4 2>/dev/null")
+    container = small_disk.inspect(small_disk.name)["Id"]
     sentence = fail("haku_tar", **small_disk.options)
     assert "No space left on device" in sentence
     assert str(small_disk.tarballs) in sentence
     assert small_disk.versions == [former]
     assert small_disk.leftovers == []
-    assert small_disk.references == []
+    assert small_disk.references == [small_disk.image_of(former)]
+    assert small_disk.inspect(small_disk.name)["Id"] == container
     assert small_disk.running
 
 
@@ -225,8 +244,8 @@ def test_a_packager_killed_while_the_container_is_away_brings_it_back(environmen
         packager.send_signal(signal.SIGKILL)
     until(lambda: environment.running)
     assert environment.versions == []
-    assert succeed("haku_tar", **environment.options)["published"]
-    assert environment.references == []
+    result = succeed("haku_tar", **environment.options)
+    assert environment.references == [environment.image_of(result["version"])]
 
 
 def test_the_next_package_cleans_up_after_one_killed_while_writing(one_environment: Environment) -> None:
@@ -238,9 +257,9 @@ def test_the_next_package_cleans_up_after_one_killed_while_writing(one_environme
     assert one_environment.versions == []
     assert one_environment.running
     assert one_environment.references != []
-    assert succeed("haku_tar", **one_environment.options)["published"]
+    result = succeed("haku_tar", **one_environment.options)
     assert one_environment.leftovers == []
-    assert one_environment.references == []
+    assert one_environment.references == [one_environment.image_of(result["version"])]
 
 
 def test_two_packagers_at_once_take_turns(one_environment: Environment) -> None:

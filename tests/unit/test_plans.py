@@ -27,14 +27,30 @@ def versions(*timestamps: int) -> tuple[Version, ...]:
     return tuple(Version("env", timestamp, Path(f"/shared/env-{timestamp}.tar")) for timestamp in timestamps)
 
 
-def packaged(newest: Identity | None, there: tuple[Version, ...], keep: int = 1, grace: int = 0) -> package.Plan:
-    wish = Packaging("env", "hakuriver/env:base", keep=keep, prune_grace_seconds=grace)
-    taken = Snapshot("hakuriver/env:package-1", SAME, NOW, away_seconds=0.1)
-    return plan_package(wish, taken, newest, there, NOW)
+def packaged(
+    newest: Identity | None,
+    there: tuple[Version, ...],
+    keep: int = 1,
+    grace: int = 0,
+    rebase: bool = True,
+    can_rebase: bool = True,
+) -> package.Plan:
+    wish = Packaging("env", "hakuriver/env:base", keep=keep, prune_grace_seconds=grace, rebase=rebase)
+    taken = Snapshot("hakuriver/env:package-1", SAME, NOW)
+    return plan_package(wish, taken, newest, there, NOW, can_rebase)
 
 
 def test_the_first_package_is_published() -> None:
-    assert packaged(None, ()) == package.Plan(publish=TarballName("env", NOW))
+    assert packaged(None, ()) == package.Plan(publish=TarballName("env", NOW), rebase=True)
+
+
+@pytest.mark.parametrize(("rebase", "can_rebase"), [(False, True), (True, False)])
+def test_the_container_continues_as_it_is_if_it_may_or_can_not_be_rebased(rebase: bool, can_rebase: bool) -> None:
+    assert packaged(None, (), rebase=rebase, can_rebase=can_rebase) == package.Plan(publish=TarballName("env", NOW))
+
+
+def test_without_a_new_version_there_is_nothing_to_continue_on() -> None:
+    assert not packaged(SAME, versions(900)).rebase
 
 
 def test_an_unchanged_environment_publishes_nothing() -> None:

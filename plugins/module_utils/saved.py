@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Where the layers of a committed image come from."""
+"""Where the layers of a committed image come from when the engine's storage cannot be read: from `docker save`."""
 
 from __future__ import annotations
 

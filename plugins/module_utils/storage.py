@@ -1,0 +1,243 @@
+# Copyright (c) haku.river contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The engine's own storage, read where it lies: an image's configuration, and its layers bit for bit as they were.
+
+Read only, and believed only as far as digests prove it. So a directory that belongs to another engine, or a layer that
+somebody has touched, cannot lead to a wrong image: it leads to a `StorageError`, and `docker save` serves instead.
+
+Formats: overlay2's layer store (https://github.com/moby/moby/tree/master/layer), tar-split
+(https://github.com/vbatts/tar-split), and containerd's content store
+(https://github.com/containerd/containerd/blob/main/docs/content-flow.md).
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import stat
+import zlib
+from abc import ABC, abstractmethod
+from binascii import a2b_base64
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.haku.river.plugins.module_utils.ahead import gathered
+from ansible_collections.haku.river.plugins.module_utils.compression import decompress, recognise
+from ansible_collections.haku.river.plugins.module_utils.errors import ArchiveError, HakuError
+from ansible_collections.haku.river.plugins.module_utils.tarball import Blob
+
+_CHUNK_BYTES = 1 << 20
+_MAX_DOCUMENT_BYTES = 16 << 20
+# Entries of a tar-split stream.
+_FILE, _SEGMENT = 1, 2
+# Where a containerd keeps its content: one that Docker started itself, and the system's.
+_CONTENT = "io.containerd.content.v1.content"
+_SYSTEM_CONTENT = Path("/var/lib/containerd") / _CONTENT
+
+
+class StorageError(HakuError):
+    """The engine's storage does not have it, or cannot be read from here."""
+
+
+class StoredImage(ABC):
+    """An image in an engine's storage. `config` is the document as its digest has it."""
+
+    name: str
+    """What the result calls the storage in `layers_from`."""
+
+    def __init__(self, config: bytes) -> None:
+        self.config = config
+        self.diff_ids: tuple[str, ...] = tuple(json.loads(config)["rootfs"]["diff_ids"])
+
+    def uncompressed(self, diff_id: str) -> Iterator[bytes]:
+        """The layer's tar stream, in chunks; `StorageError` if it cannot be had, at the end also if it is not that."""
+        digest = hashlib.sha256()
+        for chunk in self._read(diff_id):
+            digest.update(chunk)
+            yield chunk
+        if f"sha256:{digest.hexdigest()}" != diff_id:
+            raise StorageError(
+                f"The engine's storage ({self.name}) no longer has layer {diff_id} as it was",
+                cause=f"what is there has digest sha256:{digest.hexdigest()}",
+            )
+
+    @abstractmethod
+    def _read(self, diff_id: str) -> Iterator[bytes]:
+        """The layer's tar stream, in chunks, unproven."""
+
+    def missing(self) -> tuple[tuple[Blob, Iterable[bytes]], ...]:
+        """The layers that the engine itself does not have yet, with their contents."""
+        return ()
+
+    @abstractmethod
+    def blobs(self) -> dict[str, Blob]:
+        """The layers as blobs of this engine, by diff ID, where it keeps its images as such."""
+
+
+def stored_image(info: Mapping[str, Any], image_id: str) -> StoredImage:
+    """Find an image in the storage of the engine that `info` describes, in the words of `docker info`.
+
+    Raises `StorageError` if this process cannot read it, for example because the engine is on another machine.
+    """
+    root = Path(info.get("DockerRootDir") or "/nonexistent")
+    with reading_storage(root):
+        if info.get("Driver") == "overlay2":
+            return _Overlay2Image(root, image_id)
+        if ["driver-type", "io.containerd.snapshotter.v1"] in (info.get("DriverStatus") or []):
+            return _find_content(root, image_id)
+    raise StorageError(f"The storage driver {info.get('Driver')!r} is none that can be read in place")
+
+
+@contextmanager
+def reading_storage(place: Path) -> Iterator[None]:
+    """Turn what goes wrong inside the block into a `StorageError`."""
+    try:
+        yield
+    except (OSError, EOFError, zlib.error) as error:
+        cause = getattr(error, "strerror", None) or str(error)
+        raise StorageError(f"Cannot read the engine's storage {place}", where=str(place), cause=cause) from error
+    except (LookupError, TypeError, ValueError, ArchiveError) as error:
+        raise StorageError(
+            f"The engine's storage {place} is not as expected", where=str(place), cause=str(error)
+        ) from (error)
+
+
+class _Overlay2Image(StoredImage):
+    """An image of the classic image store: each layer a directory, and a recipe to make a tar stream of it."""
+
+    name = "overlay2"
+
+    def __init__(self, root: Path, image_id: str) -> None:
+        self._root = root
+        super().__init__(_proven(root / "image/overlay2/imagedb/content/sha256", image_id))
+        self._chain_ids = dict(zip(self.diff_ids, _chain_ids(self.diff_ids)))
+
+    def _read(self, diff_id: str) -> Iterator[bytes]:
+        layer = self._root / "image/overlay2/layerdb/sha256" / _hex(self._chain_ids[diff_id])
+        with reading_storage(layer):
+            directory = self._root / "overlay2" / (layer / "cache-id").read_text() / "diff"
+            yield from gathered(_assembled(layer / "tar-split.json.gz", directory))
+
+    def blobs(self) -> dict[str, Blob]:
+        return {}
+
+
+class _ContentImage(StoredImage):
+    """An image of the containerd image store: manifest, configuration and layers are blobs, named by digest."""
+
+    name = "containerd content store"
+
+    def __init__(self, content: Path, image_id: str) -> None:
+        self._blobs = content / "blobs/sha256"
+        manifest = self._manifest(image_id)
+        super().__init__(_proven(self._blobs, manifest["config"]["digest"]))
+        layers = [Blob(layer["digest"], layer["size"], layer["mediaType"]) for layer in manifest["layers"]]
+        self._layers = dict(zip(self.diff_ids, layers))
+
+    def _read(self, diff_id: str) -> Iterator[bytes]:
+        path = self._blobs / _hex(self._layers[diff_id].digest)
+        with reading_storage(path), path.open("rb", buffering=0) as file:
+            compression = recognise(file.read(4))
+            file.seek(0)
+            yield from decompress(iter(lambda: file.read(_CHUNK_BYTES), b""), compression)
+
+    def blobs(self) -> dict[str, Blob]:
+        return dict(self._layers)
+
+    def _manifest(self, digest: str) -> dict[str, Any]:
+        """Follow an index, if the image is one, to the manifest whose layers are here: the platform's own."""
+        document: dict[str, Any] = json.loads(_proven(self._blobs, digest))
+        if "config" in document:
+            return document
+        for descriptor in document["manifests"]:
+            if "attestation-manifest" in str(descriptor.get("annotations")):
+                continue
+            if (self._blobs / _hex(descriptor["digest"])).exists():
+                manifest = self._manifest(descriptor["digest"])
+                if all((self._blobs / _hex(layer["digest"])).exists() for layer in manifest["layers"]):
+                    return manifest
+        raise LookupError(f"{digest} leads to no image whose layers are here")
+
+
+def _find_content(root: Path, image_id: str) -> StoredImage:
+    """Which containerd an engine uses it does not tell: the one that has its image."""
+    own = root / "containerd/daemon" / _CONTENT
+    content = own if own.exists() else _SYSTEM_CONTENT
+    return _ContentImage(content, image_id)
+
+
+def _assembled(recipe: Path, directory: Path) -> Iterator[bytes]:
+    """Put a tar stream together again, in parts, from its headers in `recipe` and the files' contents."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with gzip.open(recipe, "rb") as lines:
+            for line in lines:
+                entry = json.loads(line)
+                if entry["type"] == _SEGMENT:
+                    yield a2b_base64(entry["payload"])
+                elif entry["type"] == _FILE and entry.get("size"):
+                    yield from file_contents(_path(entry), entry["size"], descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def file_contents(path: bytes, size_bytes: int, directory: int | None = None) -> Iterator[bytes]:
+    """The content of a file that has that size; `ValueError` if it has not.
+
+    What is no regular file is not opened for long: a FIFO would hold us for ever.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        left = size_bytes
+        if left > _CHUNK_BYTES and not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError(f"{os.fsdecode(path)!r} is not a file")
+        while left:
+            part = os.read(descriptor, min(left, _CHUNK_BYTES))
+            if not part:
+                raise ValueError(f"{os.fsdecode(path)!r} is shorter than it was")
+            left -= len(part)
+            yield part
+    finally:
+        os.close(descriptor)
+
+
+def _path(entry: Mapping[str, Any]) -> bytes:
+    """A name that is not UTF-8 stands in the recipe in base64."""
+    raw = entry.get("name_raw")
+    name = a2b_base64(raw) if raw else os.fsencode(entry["name"])
+    return name.lstrip(b"/")
+
+
+def _proven(directory: Path, digest: str) -> bytes:
+    """The document of that digest in a directory of documents named by their digests."""
+    path = directory / _hex(digest)
+    if path.stat().st_size > _MAX_DOCUMENT_BYTES:
+        raise ValueError(f"{path} is too large for a document")
+    document = path.read_bytes()
+    if hashlib.sha256(document).hexdigest() != path.name:
+        raise ValueError(f"{path} has another digest than its name")
+    return document
+
+
+def _hex(digest: str) -> str:
+    algorithm, _colon, value = digest.partition(":")
+    if algorithm != "sha256" or len(value) != 64 or set(value) - set("0123456789abcdef"):
+        raise ValueError(f"{digest!r} is not a SHA-256 digest")
+    return value
+
+
+def _chain_ids(diff_ids: Sequence[str]) -> Iterator[str]:
+    """The chain ID of each layer: what names a layer together with all below it.
+
+    https://github.com/opencontainers/image-spec/blob/main/config.md#layer-chainid
+    """
+    chain_id = ""
+    for diff_id in diff_ids:
+        chain_id = f"sha256:{hashlib.sha256(f'{chain_id} {diff_id}'.encode()).hexdigest()}" if chain_id else diff_id
+        yield chain_id

@@ -38,7 +38,7 @@ def begins_with_base(image: dict[str, Any]) -> bool:
 
 
 def remove_image(engine: Engine, identity: str) -> None:
-    """Remove an image with all its names, if it is there; one that others were committed on stays as long as they do."""
+    """Remove an image with all its names, if it is there; one that others stand on stays as long as they do."""
     try:
         engine.docker("image", "rm", "--force", identity)
     except LabError as error:

@@ -92,14 +92,14 @@ class _Column:
 
     def _row(self, case: Case, seen: Results, ours: Case, longest: float) -> Iterator[str]:
         taken = seen.median(case) or 0
-        bar = max(taken / longest * _BAR_WIDTH, _LEAST_BAR)
+        length = max(taken / longest * _BAR_WIDTH, _LEAST_BAR)
         kind = " ours" if case == ours else ""
         baseline = self.y + _BAR_HEIGHT - 2
         yield _text(self.x, baseline, case.contender, f"name{kind or ' quiet'}")
         left = self.x + _NAME_WIDTH
-        yield f'<rect class="bar{kind}" x="{left}" y="{self.y}" width="{bar:.1f}" height="{_BAR_HEIGHT}" rx="2"/>'
+        yield f'<rect class="bar{kind}" x="{left}" y="{self.y}" width="{length:.1f}" height="{_BAR_HEIGHT}" rx="2"/>'
         beside = "" if case == ours else f"  ·  {ratio(seen.ratio(case, ours))}"
-        yield _text(left + bar + 8, baseline, f"{seconds(taken)}{beside}", f"value{kind}")
+        yield _text(left + length + 8, baseline, f"{seconds(taken)}{beside}", f"value{kind}")
 
 
 def _text(x: float, y: float, text: str, kind: str) -> str:

@@ -56,6 +56,11 @@ def identity_of(engine: Engine, reference: str) -> str | None:
         return None
 
 
+def layers_on(engine: Engine) -> set[str]:
+    """The diff IDs of all layers of all images on an engine."""
+    return {layer for image in _images(engine) for layer in image["RootFS"].get("Layers") or ()}
+
+
 def _images(engine: Engine) -> list[dict[str, Any]]:
     """Every image, inspected; those that go meanwhile, because tests use the engine too, are left out."""
     listed = set(engine.docker("image", "ls", "--quiet", "--no-trunc").split())

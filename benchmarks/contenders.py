@@ -16,8 +16,8 @@ from tests.lab.engines import Engine
 from tests.lab.host import remove
 
 from . import registry, workload
-from .bare import identity_of, remove_image
-from .measure import Run, run_command, run_module, run_python, together
+from .bare import identity_of, layers_on, remove_image
+from .measure import BenchmarkError, Run, run_command, run_module, run_python, together
 from .shared import Shared
 
 HAKU_RIVER = "haku.river"
@@ -165,10 +165,28 @@ class HakuRiverCollection(Contender):
         pinned = {} if newest else {"version": _version(self.tarballs[-2])}
         return run_module("haku.river.haku_sync", **self.options, **pinned)
 
+    def remove_container(self) -> None:
+        """Remove its images too: `haku_tar` leaves the container on one with the newest version's layers."""
+        super().remove_container()
+        repository = self.reference.rpartition(":")[0]
+        names = ("--format", "{{.Repository}}:{{.Tag}}", "--filter", f"reference={repository}")
+        for image in self.engine.docker("image", "ls", *names).split():
+            remove_image(self.engine, image)
+
+    def restore(self) -> None:
+        """See to it that no image has the newest version's layers; synchronising would be too easy."""
+        super().restore()
+        new = {f"sha256:{Path(name).name}" for name in self._new_layers()}
+        if new & layers_on(self.engine):
+            raise BenchmarkError(f"{self.engine.name} has the layers already that {self.name} is to synchronise")
+
     def new_layers_bytes(self) -> int | None:
         """Read it in the tarballs' indices."""
+        return sum(self._new_layers().values())
+
+    def _new_layers(self) -> dict[str, int]:
         former, newest = ({}, *map(workload.layers, self.tarballs))[-2:]
-        return sum(size for name, size in newest.items() if name not in former)
+        return {name: size for name, size in newest.items() if name not in former}
 
     @property
     def _labels(self) -> tuple[str, ...]:

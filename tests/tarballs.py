@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.haku.river.plugins.module_utils.names import canonical_reference
 from ansible_collections.haku.river.plugins.module_utils.tarball import write_tarball
 
 CREATED = "2026-01-01T00:00:00.123456789Z"
@@ -82,7 +83,7 @@ class HandMade:
             add(tar, "manifest.json", json.dumps([manifest]).encode())
         return path
 
-    def write_oci(self, path: Path, docker_manifest: bool = True) -> Path:
+    def write_oci(self, path: Path, docker_manifest: bool = True, reference: str = "a:b") -> Path:
         """Write what `docker save` writes with the containerd store: compressed blobs, a nested index, attestations."""
         blobs = [gzip.compress(layer, mtime=0) for layer in self.layers]
         manifest = json.dumps(
@@ -107,11 +108,13 @@ class HandMade:
         with tarfile.open(path, "w") as tar:
             for blob in {sha256(blob): blob for blob in (*blobs, self.config, manifest, attestation, nested)}.values():
                 add(tar, f"blobs/sha256/{sha256(blob)}", blob)
-            add(tar, "index.json", json.dumps({"manifests": [{"digest": f"sha256:{sha256(nested)}"}]}).encode())
+            named = {"io.containerd.image.name": canonical_reference(reference)}
+            index = {"manifests": [{"digest": f"sha256:{sha256(nested)}", "annotations": named}]}
+            add(tar, "index.json", json.dumps(index).encode())
             add(tar, "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
             if docker_manifest:
                 paths = [f"blobs/sha256/{sha256(blob)}" for blob in blobs]
-                image = {"Config": f"blobs/sha256/{sha256(self.config)}", "RepoTags": ["a:b"], "Layers": paths}
+                image = {"Config": f"blobs/sha256/{sha256(self.config)}", "RepoTags": [reference], "Layers": paths}
                 add(tar, "manifest.json", json.dumps([image]).encode())
         return path
 

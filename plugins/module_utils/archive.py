@@ -16,6 +16,7 @@ import errno
 import hashlib
 import io
 import json
+import os
 import posixpath
 import re
 import tarfile
@@ -24,7 +25,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tarfile import ReadError, TarFile, TarInfo
-from typing import Any
+from types import TracebackType
+from typing import Any, Protocol
 
 from ansible_collections.haku.river.plugins.module_utils.compression import Compression, decompress, recognise
 from ansible_collections.haku.river.plugins.module_utils.errors import ArchiveError
@@ -75,27 +77,69 @@ class ArchivedImage:
         return tuple({layer.digest: layer for layer in self.layers}.values())
 
 
-class CountingFile(io.FileIO):
-    """An unbuffered file that counts the bytes read: read-ahead would fetch over the network what nobody asked for."""
+class RandomAccess(Protocol):
+    """Where a tarball's bytes come from: a file of the shared directory, or of a web server.
 
-    bytes_read = 0
+    What is read ends early where the tarball does. Failures are `OSError` or `HakuError`.
+    """
 
-    def read(self, size: int | None = -1) -> bytes:
-        """Read up to `size` bytes."""
-        data = super().read(-1 if size is None else size)
-        self.bytes_read += len(data)
-        return data
+    size_bytes: int
+    bytes_read: int
+    """What has been transferred so far."""
+
+    def fileno(self) -> int:
+        """The descriptor, for the kernel to copy from; `OSError` for what is no file of this machine."""
+
+    def read_at(self, offset: int, size_bytes: int) -> bytes:
+        """A few bytes, all at once."""
+
+    def chunks(self, offset: int, size_bytes: int) -> Iterator[bytes]:
+        """Many bytes, one bounded piece after the other."""
+
+
+class LocalFile:
+    """A file read without a buffer: read-ahead would fetch over the network what nobody asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.size_bytes = os.fstat(self._descriptor).st_size
+        self.bytes_read = 0
+
+    def __enter__(self) -> LocalFile:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        os.close(self._descriptor)
+
+    def fileno(self) -> int:
+        """The descriptor, for the kernel to copy from."""
+        return self._descriptor
+
+    def read_at(self, offset: int, size_bytes: int) -> bytes:
+        """A few bytes, all at once."""
+        return b"".join(self.chunks(offset, size_bytes))
+
+    def chunks(self, offset: int, size_bytes: int) -> Iterator[bytes]:
+        """Many bytes, one bounded piece after the other."""
+        end = offset + size_bytes
+        while offset < end:
+            chunk = os.pread(self._descriptor, min(end - offset, _CHUNK_BYTES), offset)
+            if not chunk:
+                return
+            self.bytes_read += len(chunk)
+            offset += len(chunk)
+            yield chunk
 
 
 class Archive:
     """An open tarball with one image. `name` is what errors call it."""
 
-    def __init__(self, file: CountingFile, name: str) -> None:
+    def __init__(self, file: RandomAccess, name: str) -> None:
         self._file = file
         self.name = name
-        self.size_bytes = file.seek(0, 2)
+        self.size_bytes = file.size_bytes
         with _reading(self.name):
-            self.image = _read_image(_Entries(file, name, self.size_bytes))
+            self.image = _read_image(_Entries(file, name))
 
     @property
     def bytes_read(self) -> int:
@@ -125,13 +169,11 @@ class Archive:
     def _chunks(self, layer: Layer) -> Iterator[bytes]:
         with _reading(self.name):
             left = layer.size_bytes
-            self._file.seek(layer.offset)
-            while left:
-                chunk = self._file.read(min(left, _CHUNK_BYTES))
-                if not chunk:
-                    raise _damaged(self.name, "it is cut short")
+            for chunk in self._file.chunks(layer.offset, left):
                 left -= len(chunk)
                 yield chunk
+            if left:
+                raise _damaged(self.name, "it is cut short")
 
     def _compare(self, layer: Layer, found: str, expected: str) -> None:
         if f"sha256:{found}" != expected:
@@ -146,7 +188,7 @@ class Vanished(ArchiveError):
 def open_archive(path: Path) -> Iterator[Archive]:
     """Open a tarball and read its index; `Vanished` if it is not there, `ArchiveError` if it is damaged."""
     with _reading(str(path)):
-        file = CountingFile(path)
+        file = LocalFile(path)
     with file:
         yield Archive(file, str(path))
 
@@ -177,10 +219,38 @@ class _BoundedTarInfo(TarInfo):
         return member
 
 
+class _Headers(io.RawIOBase):
+    """A tarball as `tarfile` wants to walk through it."""
+
+    def __init__(self, file: RandomAccess) -> None:
+        self._file = file
+        self._position = 0
+
+    def seekable(self) -> bool:
+        """It is."""
+        return True
+
+    def tell(self) -> int:
+        """The position from which the next bytes are read."""
+        return self._position
+
+    def seek(self, position: int, whence: int = io.SEEK_SET) -> int:
+        """Go to a position."""
+        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._file.size_bytes}[whence]
+        self._position = origin + position
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        """Read a header, which has a bounded size."""
+        data = self._file.read_at(self._position, size)
+        self._position += len(data)
+        return data
+
+
 class _Entries:
     """The tarball's regular files by name; links, which legacy tarballs use for layers that repeat, are followed."""
 
-    def __init__(self, file: CountingFile, name: str, size_bytes: int) -> None:
+    def __init__(self, file: RandomAccess, name: str) -> None:
         self._file = file
         self.name = name
         self._entries: dict[str, TarInfo] = {}
@@ -189,7 +259,7 @@ class _Entries:
         except (tarfile.TarError, UnicodeError, ValueError, OverflowError) as error:
             cause = "it is cut short or corrupted" if self._entries else "it is no tar archive"
             raise _damaged(name, f"{cause} ({error})") from error
-        self._check_end(end, size_bytes)
+        self._check_end(end, file.size_bytes)
 
     def __contains__(self, path: str) -> bool:
         return path in self._entries
@@ -219,21 +289,15 @@ class _Entries:
         return document
 
     def read_at(self, offset: int, size_bytes: int) -> bytes:
-        """Some bytes of the tarball."""
-        self._file.seek(offset)
-        parts = []
-        while size_bytes:
-            part = self._file.read(size_bytes)
-            if not part:
-                raise _damaged(self.name, "it is cut short")
-            parts.append(part)
-            size_bytes -= len(part)
-        return b"".join(parts)
+        """Some bytes of the tarball, all of them."""
+        data = self._file.read_at(offset, size_bytes)
+        if len(data) < size_bytes:
+            raise _damaged(self.name, "it is cut short")
+        return data
 
     def _scan(self) -> int:
         """Read all headers and return the offset behind the last entry."""
-        self._file.seek(0)
-        with tarfile.open(fileobj=self._file, mode="r:", tarinfo=_BoundedTarInfo, encoding="utf-8") as tar:
+        with tarfile.open(fileobj=_Headers(self._file), mode="r:", tarinfo=_BoundedTarInfo, encoding="utf-8") as tar:
             for count, entry in enumerate(tar):
                 if count >= _MAX_ENTRIES:
                     raise ReadError(f"more than {_MAX_ENTRIES} entries")

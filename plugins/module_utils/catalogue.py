@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ansible_collections.haku.river.plugins.module_utils.archive import Archive, open_archive
 from ansible_collections.haku.river.plugins.module_utils.errors import CatalogueError, HakuError
 from ansible_collections.haku.river.plugins.module_utils.lock import exclusive
 from ansible_collections.haku.river.plugins.module_utils.names import TarballName, parse_tarball_name
@@ -36,6 +37,11 @@ class Version:
     path: Path
 
     @property
+    def location(self) -> str:
+        """What people are told of where the tarball is."""
+        return str(self.path)
+
+    @property
     def size_bytes(self) -> int:
         """The tarball's size on disk; raises `OSError` when it has been pruned meanwhile."""
         return self.path.stat().st_size
@@ -52,23 +58,31 @@ class Catalogue:
         self.shared_dir = Path(shared_dir)
         self.path = self.shared_dir / relative
 
+    @property
+    def location(self) -> str:
+        """What people are told of where the tarballs are."""
+        return str(self.path)
+
     # What there is
 
     def environments(self) -> dict[str, tuple[Version, ...]]:
         """Every environment that has a version, by name, each newest first. Reads names only."""
-        found: dict[str, list[Version]] = {}
+        found: dict[str, list[TarballName]] = {}
         for file_name in self._file_names():
             name = parse_tarball_name(file_name)
             if name:
-                found.setdefault(name.environment, []).append(self.version(name))
-        return {
-            environment: tuple(sorted(versions, key=lambda version: version.timestamp, reverse=True))
-            for environment, versions in sorted(found.items())
-        }
+                found.setdefault(name.environment, []).append(name)
+        return {environment: self._newest_first(names) for environment, names in sorted(found.items())}
 
     def versions(self, environment: str) -> tuple[Version, ...]:
-        """All versions of one environment, newest first."""
-        return self.environments().get(environment, ())
+        """All versions of one environment, newest first. Costs next to nothing for the files of others."""
+        prefix = f"{environment}-"
+        names = filter(None, map(parse_tarball_name, self._file_names(prefix)))
+        return self._newest_first(name for name in names if name.environment == environment)
+
+    def open(self, version: Version) -> AbstractContextManager[Archive]:
+        """Open a version's tarball; see `open_archive`."""
+        return open_archive(version.path)
 
     def version(self, name: TarballName) -> Version:
         """The version that a tarball of this name is, whether it is there or not."""
@@ -157,10 +171,14 @@ class Catalogue:
             remedy = "Check that the shared directory is mounted and writable and has room, then try again"
             raise CatalogueError(what, where=str(self.path), cause=error.strerror, remedy=remedy) from error
 
-    def _file_names(self) -> list[str]:
+    def _newest_first(self, names: Iterable[TarballName]) -> tuple[Version, ...]:
+        ordered = sorted(names, key=lambda name: name.timestamp, reverse=True)
+        return tuple(self.version(name) for name in ordered)
+
+    def _file_names(self, prefix: str = "") -> list[str]:
         try:
             with os.scandir(self.path) as entries:
-                return [entry.name for entry in entries if entry.is_file()]
+                return [entry.name for entry in entries if entry.name.startswith(prefix) and entry.is_file()]
         except FileNotFoundError as error:
             missing = self.path if self.shared_dir.is_dir() else self.shared_dir
             raise CatalogueError(

@@ -6,13 +6,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from ansible_collections.haku.river.plugins.module_utils.errors import EngineError
-from ansible_collections.haku.river.plugins.module_utils.image import Image
+from ansible_collections.haku.river.plugins.module_utils.errors import EngineError, Refused
+from ansible_collections.haku.river.plugins.module_utils.image import Image, ListedImage
 
 try:
     from docker.errors import APIError, DockerException, ImageNotFound, NotFound
@@ -45,6 +46,11 @@ class Engine:
             info: dict[str, Any] = self.client.info()
             return info
 
+    @functools.cached_property
+    def description(self) -> dict[str, Any]:
+        """The answer of `info` when it was asked first, for what does not change in an engine's life."""
+        return self.info()
+
     # Images
 
     def find_image(self, reference: str) -> Image | None:
@@ -54,6 +60,13 @@ class Engine:
                 return Image.from_inspect(self.client.inspect_image(reference))
             except ImageNotFound:
                 return None
+
+    def images(self) -> tuple[ListedImage, ...]:
+        """All images that the engine lists, newest first, each once."""
+        with self.saying("Cannot list the images"):
+            found = self.client.images()
+        listed = {image["Id"]: ListedImage(image["Id"], tuple(image.get("RepoTags") or ())) for image in found}
+        return tuple(listed.values())
 
     def tags_of(self, repository: str) -> tuple[str, ...]:
         """All references `<repository>:<tag>` that the engine has."""
@@ -105,14 +118,17 @@ class Engine:
             yield from self.client.get_image(reference, chunk_size=_CHUNK_BYTES)
 
     def load(self, tarball: Iterable[bytes], what: str) -> None:
-        """Stream a tarball to the engine, as `docker load` does; `what` names it in errors."""
+        """Stream a tarball to the engine, as `docker load` does; `what` names it in errors.
+
+        `Refused` if the engine will not have it.
+        """
         remedy = "Check the engine's disk and its log (journalctl -u docker), then try again"
         with self.saying(f"The engine cannot load {what}", remedy=remedy), self._patient():
             for message in _progress(self.client.load_image(_not_empty(tarball), quiet=True)):
                 # An answer with an error status has a message, and one that fails half way an error.
                 refusal = message.get("error") or message.get("message")
                 if refusal:
-                    raise EngineError(f"The engine cannot load {what}", where=self.url, cause=refusal, remedy=remedy)
+                    raise Refused(f"The engine cannot load {what}", where=self.url, cause=refusal, remedy=remedy)
 
     # Containers
 
@@ -205,14 +221,15 @@ class Engine:
         with self.saying(f"Cannot stop container {container}"), self._patient():
             self.client.stop(container, timeout=timeout_seconds)
 
-    def commit(self, container: str, reference: str, pause: bool) -> None:
+    def commit(self, container: str, reference: str, pause: bool, comment: str) -> None:
         """Commit a container as image `reference`; `pause` holds a running one still meanwhile."""
         repository, _colon, tag = reference.rpartition(":")
         remedy = "Check the disk of the engine"
         with self.saying(f"Cannot commit container {container}", remedy=remedy), self._patient():
             # `commit` of the SDKs before 7 has no `pause`, and the engine pauses unless told otherwise.
             address = self.client._url("/commit")
-            query = {"container": container, "repo": repository, "tag": tag, "pause": "1" if pause else "0"}
+            names = {"container": container, "repo": repository, "tag": tag, "comment": comment}
+            query = {**names, "pause": "1" if pause else "0"}
             self.client._raise_for_status(self.client._post_json(address, data={}, params=query))
 
     # Speech

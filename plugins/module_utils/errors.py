@@ -35,6 +35,10 @@ class EngineError(HakuError):
     """The engine refused, failed or fell silent; `cause` has its own words."""
 
 
+class Refused(EngineError):
+    """The engine understood and said no, so that another way of asking may get a yes."""
+
+
 class ArchiveError(HakuError):
     """A tarball is not what it should be: cut short, corrupted, not an image, hostile."""
 

@@ -79,3 +79,11 @@ class Image:
             tags=tuple(answer.get("RepoTags") or ()),
             size_bytes=answer.get("Size") or 0,
         )
+
+
+@dataclass(frozen=True)
+class ListedImage:
+    """As much of an image as the engine's list of images tells."""
+
+    id: str
+    tags: tuple[str, ...]

@@ -21,6 +21,8 @@ from ansible_collections.haku.river.plugins.module_utils.rebase import recover
 from ansible_collections.haku.river.plugins.module_utils.storage import StorageError, StoredImage, stored_image
 
 _TAG_PREFIX = "package-"
+COMMENT = "haku.river"
+"""What `docker history` says of a layer that a package has made."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def temporary_reference(repository: str) -> str:
 
 def take(engine: Engine, container: Container, reference: str, pause: bool) -> Snapshot:
     """Have the engine commit a container as the image `reference`; `pause` holds a running one still meanwhile."""
-    engine.commit(container.id, reference, pause=pause)
+    engine.commit(container.id, reference, pause=pause, comment=COMMENT)
     image = engine.find_image(reference)
     if image is None or image.timestamp is None:
         raise HakuError(f"The engine committed container {container.id} but has no image with a time of creation")

@@ -23,14 +23,15 @@ import zlib
 from abc import ABC, abstractmethod
 from binascii import a2b_base64
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from ansible_collections.haku.river.plugins.module_utils.ahead import gathered
+from ansible_collections.haku.river.plugins.module_utils.ahead import ahead, gathered
 from ansible_collections.haku.river.plugins.module_utils.compression import decompress, recognise
 from ansible_collections.haku.river.plugins.module_utils.errors import ArchiveError, HakuError
-from ansible_collections.haku.river.plugins.module_utils.tarball import Blob
+from ansible_collections.haku.river.plugins.module_utils.tarball import LAYER_TYPE, Blob
 
 _CHUNK_BYTES = 1 << 20
 _MAX_DOCUMENT_BYTES = 16 << 20
@@ -165,6 +166,55 @@ class _ContentImage(StoredImage):
         raise LookupError(f"{digest} leads to no image whose layers are here")
 
 
+@dataclass(frozen=True)
+class FileLayer:
+    """A layer in a file of ours, and nothing else in it."""
+
+    blob: Blob
+    file: BinaryIO
+
+    def read(self) -> Iterator[bytes]:
+        """Its tar stream, in chunks."""
+        self.file.seek(0)
+        yield from iter(lambda: self.file.read(_CHUNK_BYTES), b"")
+
+
+def spool(parts: Iterable[bytes], file: BinaryIO) -> FileLayer:
+    """Write a layer's tar stream into an empty file."""
+    digest, size_bytes = hashlib.sha256(), 0
+    with closing(ahead(gathered(parts))) as chunks:
+        for chunk in chunks:
+            digest.update(chunk)
+            size_bytes += file.write(chunk)
+    return FileLayer(Blob(f"sha256:{digest.hexdigest()}", size_bytes, LAYER_TYPE), file)
+
+
+class PiledImage(StoredImage):
+    """An image some of whose layers are in files of ours, and the others those of another image.
+
+    `missing` is the layer that the engine does not have yet.
+    """
+
+    def __init__(
+        self, below: StoredImage, config: bytes, layers: Iterable[FileLayer], missing: FileLayer | None
+    ) -> None:
+        super().__init__(config)
+        self.name = below.name
+        self._below = below
+        self._layers = {layer.blob.digest: layer for layer in layers}
+        self._missing = missing
+
+    def blobs(self) -> dict[str, Blob]:
+        return {**self._below.blobs(), **{diff_id: layer.blob for diff_id, layer in self._layers.items()}}
+
+    def missing(self) -> tuple[tuple[Blob, Iterable[bytes]], ...]:
+        return ((self._missing.blob, self._missing.read()),) if self._missing else ()
+
+    def _read(self, diff_id: str) -> Iterator[bytes]:
+        layer = self._layers.get(diff_id)
+        return layer.read() if layer else self._below._read(diff_id)
+
+
 def _find_content(root: Path, image_id: str) -> StoredImage:
     """Which containerd an engine uses it does not tell: the one that has its image."""
     own = root / "containerd/daemon" / _CONTENT
@@ -192,7 +242,7 @@ def file_contents(path: bytes, size_bytes: int, directory: int | None = None) ->
 
     What is no regular file is not opened for long: a FIFO would hold us for ever.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    descriptor = _open(path, directory)
     try:
         left = size_bytes
         if left > _CHUNK_BYTES and not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -205,6 +255,15 @@ def file_contents(path: bytes, size_bytes: int, directory: int | None = None) ->
             yield part
     finally:
         os.close(descriptor)
+
+
+def _open(path: bytes, directory: int | None) -> int:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        # To note when each of ten thousand files was read is a write to the disk, and waits for all others.
+        return os.open(path, flags | os.O_NOATIME, dir_fd=directory)
+    except PermissionError:
+        return os.open(path, flags, dir_fd=directory)
 
 
 def _path(entry: Mapping[str, Any]) -> bytes:

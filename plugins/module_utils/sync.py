@@ -8,26 +8,74 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
-from ansible_collections.haku.river.plugins.module_utils.archive import Archive, Layer, Vanished, open_archive
-from ansible_collections.haku.river.plugins.module_utils.catalogue import Catalogue, Version
+from ansible_collections.haku.river.plugins.module_utils.archive import Archive, ArchivedImage, Layer, Vanished
+from ansible_collections.haku.river.plugins.module_utils.delta import (
+    Base,
+    Delta,
+    find_base,
+    load_image,
+    missing_layers,
+)
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
 from ansible_collections.haku.river.plugins.module_utils.errors import EngineError, HakuError
-from ansible_collections.haku.river.plugins.module_utils.image import Image
+from ansible_collections.haku.river.plugins.module_utils.image import Image, ListedImage
 from ansible_collections.haku.river.plugins.module_utils.lock import exclusive
 from ansible_collections.haku.river.plugins.module_utils.outcome import Outcome
-from ansible_collections.haku.river.plugins.module_utils.tarball import Blob, stream_image
 
 _TAG_PREFIX = "sync-"
+_VERSION_TAG = re.compile(r"0|[1-9][0-9]{0,11}")
 # Each try begins with the newest list of versions; only a packager that prunes faster than we read needs a third.
 _TRIES = 3
+# What is reported of a load where there is none.
+_NO_LOAD: Mapping[str, Any] = {
+    "tarball": None,
+    "bytes_read": 0,
+    "bytes_total": None,
+    "layers_loaded": 0,
+    "layers_reused": 0,
+    "fallback": None,
+}
+
+
+class Published(Protocol):
+    """A version that can be had."""
+
+    @property
+    def timestamp(self) -> int:
+        """The version, in Unix seconds."""
+
+    @property
+    def location(self) -> str:
+        """What people are told of where the tarball is."""
+
+
+V = TypeVar("V", bound=Published)
+
+
+class Source(Protocol[V]):
+    """Where tarballs come from: a shared directory, a web server."""
+
+    @property
+    def location(self) -> str:
+        """What people are told of where the tarballs are."""
+
+    def environments(self) -> Iterable[str]:
+        """The names of the environments that have a version."""
+
+    def versions(self, environment: str) -> Sequence[V]:
+        """All versions of one environment, newest first."""
+
+    def open(self, version: V) -> AbstractContextManager[Archive]:
+        """Open a version's tarball and read its index; `Vanished` if it is not there any more."""
 
 
 @dataclass(frozen=True)
@@ -37,156 +85,263 @@ class Synchronising:
     environment: str
     reference: str
     version: int | None = None
+    delta: Delta = Delta.AUTO
+    keep_images: int = 0
     lock_timeout_seconds: int = 3600
+
+    def __post_init__(self) -> None:
+        """Raise `HakuError` for a wish that has no meaning."""
+        if self.keep_images < 0:
+            raise HakuError(f"keep_images: {self.keep_images} is not a number of images", remedy="Keep 0 or more")
+        if _VERSION_TAG.fullmatch(self.reference.rpartition(":")[2]):
+            remedy = "Choose another image_tag: numbers are the tags of former versions"
+            raise HakuError(f"{self.reference} would be taken for a former version", remedy=remedy)
 
     @property
     def repository(self) -> str:
         """The image's name without its tag."""
         return self.reference.rpartition(":")[0]
 
+    def version_reference(self, timestamp: int) -> str:
+        """The tag of a version that stays on the machine without being the current one."""
+        return f"{self.repository}:{timestamp}"
+
+
+@dataclass(frozen=True)
+class Stock:
+    """What the machine has of an environment.
+
+    `current` is the image that people use, `versions` the IDs of those with a version's tag, by timestamp, `used` the
+    IDs that containers, running or not, were made from, and `stale` what a killed synchronisation left behind.
+    """
+
+    current: Image | None = None
+    versions: Mapping[int, str] = field(default_factory=dict)
+    used: frozenset[str] = frozenset()
+    stale: tuple[str, ...] = ()
+
 
 @dataclass(frozen=True)
 class Plan:
-    """Load this version or none, and remove the former image or not."""
+    """How the wanted version becomes current, and what becomes of the former ones.
 
-    load: Version | None = None
-    remove_former: Image | None = None
+    Either `tag` is the ID of an image that is there and only needs the tag, or `load` are the layers to load. The
+    image that was current gets the tag `keep_as`, if any; then `remove` are the tags and IDs to remove. `former` are
+    the versions that stay on the machine beside the current one, newest first.
+    """
+
+    tag: str | None = None
+    load: tuple[Layer, ...] = ()
+    keep_as: str | None = None
+    remove: tuple[str, ...] = ()
+    former: tuple[int, ...] = ()
 
     @property
-    def changed(self) -> bool:
-        """Whether there is anything to do."""
-        return self.load is not None
+    def action(self) -> str:
+        """What the result calls it."""
+        return "tag" if self.tag else "load"
 
 
-def choose(wish: Synchronising, versions: tuple[Version, ...]) -> Version | None:
-    """The version that is wanted: the pinned or the newest one, None where the catalogue does not have it."""
+def choose(wish: Synchronising, versions: Sequence[V]) -> V | None:
+    """The version that is wanted: the pinned or the newest one, None where the source does not have it."""
     if wish.version is None:
         return versions[0] if versions else None
     return next((version for version in versions if version.timestamp == wish.version), None)
 
 
-def plan_sync(target: Version | None, current: Image | None, is_current: bool, in_use: bool) -> Plan:
-    """Decide from what there is; `in_use` says whether containers or other tags keep the current image."""
-    if target is None or is_current:
-        return Plan()
-    return Plan(load=target, remove_former=None if in_use else current)
+def plan_sync(wish: Synchronising, stock: Stock, wanted: ArchivedImage | None, base: Base) -> Plan:
+    """Decide from what there is how an image that is not current becomes so.
+
+    `wanted` is what the tarball has; without a tarball, `base` is the very image that is wanted.
+    """
+    is_there = base.image is not None and (wanted is None or base.image.identity == wanted.identity)
+    tag = base.image.id if base.image and is_there else None
+    load = () if wanted is None or is_there else missing_layers(wanted, base)
+    tagged = {timestamp: image_id for timestamp, image_id in stock.versions.items() if image_id != tag}
+    former = dict(tagged)
+    current = stock.current
+    if current and current.timestamp is not None:
+        former.setdefault(current.timestamp, current.id)
+    newest_first = sorted(former, reverse=True)
+    # One that is in use always has its version's tag, so that a later synchronisation finds and removes it.
+    gone = {it for it in newest_first[wish.keep_images :] if former[it] not in stock.used}
+    remove = [wish.version_reference(timestamp) for timestamp in newest_first if timestamp in gone & tagged.keys()]
+    keep_as = None
+    if current:
+        stays = next((it for it in newest_first if former[it] == current.id and it not in gone), None)
+        if stays is not None and stays not in tagged:
+            keep_as = wish.version_reference(stays)
+        if stays is None and current.tags == (wish.reference,) and current.id not in stock.used:
+            remove.append(current.id)
+    return Plan(tag, load, keep_as, (*remove, *stock.stale), tuple(it for it in newest_first if it not in gone))
 
 
-def synchronise(engine: Engine, catalogue: Catalogue, wish: Synchronising, check_mode: bool) -> Outcome:
+def plan_removal(wish: Synchronising, stock: Stock) -> tuple[str, ...]:
+    """The tags to remove so that the machine has no image of the environment but those that containers use."""
+    current = (wish.reference,) if stock.current else ()
+    unused = (wish.version_reference(it) for it, image_id in stock.versions.items() if image_id not in stock.used)
+    return (*current, *unused, *stock.stale)
+
+
+def synchronise(engine: Engine, source: Source[V], wish: Synchronising, check_mode: bool) -> Outcome:
     """Bring the image `wish.reference` to the wanted version; with nothing to do, that is an inspect and a listing."""
     began = time.monotonic()
-    outcome = _although_pruned(lambda: _attempt(engine, catalogue, wish, act=False))
-    if outcome.changed and not check_mode:
-        with _machine_lock(engine, wish):
-            # Who held the lock may have loaded it meanwhile, so look again.
-            _remove_stale(engine, wish)
-            outcome = _although_pruned(lambda: _attempt(engine, catalogue, wish, act=True))
+    outcome = _although_pruned(lambda: _look(engine, source, wish) or _bring(engine, source, wish, check_mode))
     seconds = None if check_mode else round(time.monotonic() - began, 3)
-    return replace(outcome, facts={**outcome.facts, "seconds": seconds}, warnings=engine.warnings)
+    facts = {**outcome.facts, "seconds": seconds}
+    return replace(outcome, facts=facts, warnings=(*engine.warnings, *outcome.warnings))
 
 
 def remove(engine: Engine, wish: Synchronising, check_mode: bool) -> Outcome:
-    """Remove this machine's image of the environment."""
-    image = engine.find_image(wish.reference)
-    if image and image.tags == (wish.reference,):
-        _check_unused(engine, image, wish.reference)
-    if not check_mode:
-        with _machine_lock(engine, wish):
-            _remove_stale(engine, wish)
-            engine.remove_image(wish.reference)
+    """Remove this machine's image of the environment, and those of its former versions that nothing uses."""
+    with nullcontext() if check_mode else _machine_lock(engine, wish):
+        stock = _take_stock(engine, wish, engine.find_image(wish.reference), engine.images())
+        if stock.current and stock.current.tags == (wish.reference,):
+            _check_unused(engine, stock.current, wish.reference)
+        unwanted = plan_removal(wish, stock)
+        if not check_mode:
+            for reference in unwanted:
+                engine.remove_image(reference)
     return Outcome(
-        changed=image is not None,
-        facts={"action": "remove" if image else "none", "image": wish.reference},
-        before={"version": image.timestamp if image else None},
+        changed=bool(unwanted),
+        facts={"action": "remove" if unwanted else "none", "image": wish.reference},
+        before={"version": stock.current.timestamp if stock.current else None},
         after={"version": None},
         warnings=engine.warnings,
     )
 
 
-def _attempt(engine: Engine, catalogue: Catalogue, wish: Synchronising, act: bool) -> Outcome:
-    """One look at what there is and what is to be done; done, if `act`. `Vanished` if the version was pruned."""
-    versions = catalogue.versions(wish.environment)
+def _look(engine: Engine, source: Source[V], wish: Synchronising) -> Outcome | None:
+    """What is reported if the image is current, as far as that can be told without opening a tarball."""
+    versions = source.versions(wish.environment)
     current = engine.find_image(wish.reference)
     target = choose(wish, versions)
-    if target is None:
-        return _nothing_done(wish, _sufficient(catalogue, wish, versions, current).timestamp)
-    if current and current.timestamp == target.timestamp:
-        return _nothing_done(wish, target.timestamp)
-    with open_archive(target.path) as archive:
-        is_current = current is not None and current.identity == archive.image.identity
-        plan = plan_sync(target, current, is_current, in_use=bool(current and _kept(engine, current, wish)))
-        if not plan.load:
-            return _nothing_done(wish, target.timestamp, archive.bytes_read)
-        layers = archive.image.distinct_layers
-        bytes_read = archive.bytes_read + sum(layer.size_bytes for layer in layers)
-        if act:
-            _load(engine, archive, layers, wish, target)
-            bytes_read = archive.bytes_read
-            if plan.remove_former:
-                engine.remove_image(plan.remove_former.id)
-        facts = {
-            "action": "load",
-            "version": target.timestamp,
-            "tarball": str(target.path),
-            "bytes_read": bytes_read,
-            "bytes_total": archive.size_bytes,
-            "layers_loaded": len(layers),
-            "layers_reused": 0,
-        }
-    return _outcome(wish, True, facts, current.timestamp if current else None)
+    wanted = target.timestamp if target else wish.version
+    if current and wanted in (None, current.timestamp):
+        return _nothing_done(wish, current.timestamp)
+    return None
 
 
-def _load(engine: Engine, archive: Archive, layers: tuple[Layer, ...], wish: Synchronising, target: Version) -> None:
-    """Load under a name of our own, prove it, and only then move the tag that people use."""
+def _bring(engine: Engine, source: Source[V], wish: Synchronising, check_mode: bool) -> Outcome:
+    """Do what there is to do, or forecast it; `Vanished` if the version is pruned meanwhile."""
+    with nullcontext() if check_mode else _machine_lock(engine, wish):
+        # Who held the lock may have done it meanwhile, so look again.
+        versions = source.versions(wish.environment)
+        current = engine.find_image(wish.reference)
+        target = choose(wish, versions)
+        wanted = target.timestamp if target else wish.version
+        if current and wanted in (None, current.timestamp):
+            return _nothing_done(wish, current.timestamp)
+        there = None if wanted is None else engine.find_image(wish.version_reference(wanted))
+        if there and there.timestamp == wanted:
+            return _tag(engine, wish, current, there, check_mode)
+        if target is None:
+            raise _nowhere(source, wish, versions)
+        with source.open(target) as archive:
+            if current and current.identity == archive.image.identity:
+                return _nothing_done(wish, target.timestamp, archive.bytes_read)
+            return _load_or_tag(engine, wish, current, target, archive, check_mode)
+
+
+def _tag(engine: Engine, wish: Synchronising, current: Image | None, there: Image, check_mode: bool) -> Outcome:
+    """Make an image current that has its version's tag, without opening the tarball, which may be gone."""
+    stock = _take_stock(engine, wish, current, engine.images())
+    plan = plan_sync(wish, stock, None, Base(there, len(there.identity.diff_ids)))
+    warnings = () if check_mode else _apply(engine, wish, stock, plan, there)
+    distinct = len(set(there.identity.diff_ids))
+    return _done(wish, stock, plan, {"version": there.timestamp, "layers_reused": distinct}, warnings)
+
+
+def _load_or_tag(
+    engine: Engine, wish: Synchronising, current: Image | None, target: Published, archive: Archive, check_mode: bool
+) -> Outcome:
+    """Make the archive's image current, by as few of its layers as the engine needs."""
+    wanted = archive.image
+    listed = engine.images()
+    stock = _take_stock(engine, wish, current, listed)
+    nearest_first = _nearest_first(wish, listed)
+    base = Base() if wish.delta is Delta.NEVER else find_base(engine, wanted, current, nearest_first)
+    plan = plan_sync(wish, stock, wanted, base)
+    facts = {
+        "version": target.timestamp,
+        "tarball": target.location,
+        "bytes_read": archive.bytes_read + sum(layer.size_bytes for layer in plan.load),
+        "bytes_total": archive.size_bytes,
+        "layers_loaded": len(plan.load),
+        "layers_reused": len(wanted.distinct_layers) - len(plan.load),
+        "fallback": None,
+    }
+    if check_mode:
+        return _done(wish, stock, plan, facts)
+    if plan.tag and base.image:
+        return _done(wish, stock, plan, facts, _apply(engine, wish, stock, plan, base.image))
     temporary = f"{wish.repository}:{_TAG_PREFIX}{target.timestamp}"
+    # It gets a name of our own first, and the tag that people use only when it is proven.
     with engine.temporary_image(temporary):
-        blobs = [Blob.of_layer(layer) for layer in archive.image.layers]
-        contents = ((Blob.of_layer(layer), archive.stored(layer)) for layer in layers)
-        engine.load(stream_image(archive.image.config, blobs, contents, temporary), str(target.path))
-        loaded = engine.find_image(temporary)
-        if loaded is None or loaded.identity != archive.image.identity:
-            raise EngineError(
-                f"The engine loaded {target.path}, but what it has is not that image",
-                where=engine.url,
-                cause=f"it has {loaded.identity if loaded else 'nothing'}, not {archive.image.identity}",
-                remedy="Check the engine's disk and its log (journalctl -u docker), then try again",
-            )
-        engine.tag(loaded.id, wish.reference)
+        loaded, refusal = load_image(engine, archive, base, temporary, fall_back=wish.delta is Delta.AUTO)
+        warnings = _apply(engine, wish, stock, plan, loaded)
+    if refusal is not None:
+        facts |= {"layers_loaded": len(wanted.distinct_layers), "layers_reused": 0, "fallback": refusal}
+        warnings = (f"All layers were loaded, as the engine could not use those that it has: {refusal}", *warnings)
+    return _done(wish, stock, plan, {**facts, "bytes_read": archive.bytes_read}, warnings)
 
 
-def _sufficient(
-    catalogue: Catalogue, wish: Synchronising, versions: tuple[Version, ...], current: Image | None
-) -> Image:
-    """The image that is there, if it will do without a tarball; `HakuError` if not."""
-    if current and wish.version in (None, current.timestamp):
-        return current
+def _apply(engine: Engine, wish: Synchronising, stock: Stock, plan: Plan, image: Image) -> tuple[str, ...]:
+    """Move the tags; returns warnings about what could not be removed, as the wanted image is current by then."""
+    if plan.keep_as and stock.current:
+        engine.tag(stock.current.id, plan.keep_as)
+    engine.tag(image.id, wish.reference)
+    warnings = []
+    for reference in plan.remove:
+        try:
+            engine.remove_image(reference)
+        except EngineError as error:
+            warnings.append(str(error))
+    return tuple(warnings)
+
+
+def _take_stock(engine: Engine, wish: Synchronising, current: Image | None, listed: Iterable[ListedImage]) -> Stock:
+    versions = {}
+    stale = []
+    for image in listed:
+        for reference in image.tags:
+            repository, _colon, tag = reference.rpartition(":")
+            if repository != wish.repository:
+                continue
+            if _VERSION_TAG.fullmatch(tag):
+                versions[int(tag)] = image.id
+            elif tag.startswith(_TAG_PREFIX):
+                stale.append(reference)
+    used = frozenset(container["ImageID"] for container in engine.containers())
+    return Stock(current, versions, used, tuple(stale))
+
+
+def _nearest_first(wish: Synchronising, listed: Iterable[ListedImage]) -> list[str]:
+    """The IDs of all images, in the order in which they are likely to have layers of the wanted one."""
+    own = [image.id for image in listed if any(tag.rpartition(":")[0] == wish.repository for tag in image.tags)]
+    return [*own, *(image.id for image in listed)]
+
+
+def _nowhere(source: Source[V], wish: Synchronising, versions: Sequence[V]) -> HakuError:
+    """The error for a version that neither the source nor the machine has."""
     if versions:
         there = ", ".join(str(version.timestamp) for version in versions)
-        raise HakuError(
-            f"{catalogue.path} has no version {wish.version} of {wish.environment}",
-            where=str(catalogue.path),
+        return HakuError(
+            f"{source.location} has no version {wish.version} of {wish.environment}",
+            where=source.location,
             remedy=f"Choose one of: {there}",
         )
-    others = ", ".join(catalogue.environments()) or "no environment at all"
-    raise HakuError(
-        f"There is no tarball of {wish.environment} in {catalogue.path}, and no image {wish.reference} here",
-        where=str(catalogue.path),
+    others = ", ".join(source.environments()) or "no environment at all"
+    return HakuError(
+        f"There is no tarball of {wish.environment} in {source.location}, and no image {wish.reference} here",
+        where=source.location,
         cause=f"it has {others}",
         remedy="Package the environment on the Host with haku_tar, or correct the name",
     )
 
 
-def _kept(engine: Engine, image: Image, wish: Synchronising) -> bool:
-    """Whether other tags or any container, running or not, still need the image when its tag has moved."""
-    return image.tags != (wish.reference,) or bool(_users(engine, image))
-
-
-def _users(engine: Engine, image: Image) -> list[str]:
-    return [container["Names"][0].lstrip("/") for container in engine.containers() if container["ImageID"] == image.id]
-
-
 def _check_unused(engine: Engine, image: Image, reference: str) -> None:
-    users = _users(engine, image)
+    users = [container["Names"][0].lstrip("/") for container in engine.containers() if container["ImageID"] == image.id]
     if users:
         raise HakuError(
             f"Image {reference} cannot be removed",
@@ -196,16 +351,9 @@ def _check_unused(engine: Engine, image: Image, reference: str) -> None:
         )
 
 
-def _remove_stale(engine: Engine, wish: Synchronising) -> None:
-    """Clean up after synchronisations that were killed. Only who holds the machine's lock may call this."""
-    for reference in engine.tags_of(wish.repository):
-        if reference.startswith(f"{wish.repository}:{_TAG_PREFIX}"):
-            engine.remove_image(reference)
-
-
 def _machine_lock(engine: Engine, wish: Synchronising) -> AbstractContextManager[None]:
     """Let one process of this user at a time synchronise an image on an engine."""
-    key = hashlib.sha256(f"{engine.info().get('ID')} {wish.reference}".encode()).hexdigest()[:16]
+    key = hashlib.sha256(f"{engine.description.get('ID')} {wish.reference}".encode()).hexdigest()[:16]
     directory = Path("/run/lock" if os.access("/run/lock", os.W_OK) else tempfile.gettempdir())
     path = directory / f"haku.river-{os.geteuid()}-{key}.lock"
     return exclusive(path, wish.lock_timeout_seconds, f"synchronising {wish.environment}")
@@ -222,22 +370,18 @@ def _although_pruned(work: Callable[[], Outcome]) -> Outcome:
 
 
 def _nothing_done(wish: Synchronising, version: int | None, bytes_read: int = 0) -> Outcome:
-    facts = {
-        "action": "none",
-        "version": version,
-        "tarball": None,
-        "bytes_read": bytes_read,
-        "bytes_total": None,
-        "layers_loaded": 0,
-        "layers_reused": 0,
-    }
-    return _outcome(wish, False, facts, version)
+    facts = {**_NO_LOAD, "action": "none", "version": version, "bytes_read": bytes_read, "former_versions": None}
+    return Outcome(False, {"image": wish.reference, **facts}, {"version": version}, {"version": version})
 
 
-def _outcome(wish: Synchronising, changed: bool, facts: dict[str, Any], version_before: int | None) -> Outcome:
+def _done(
+    wish: Synchronising, stock: Stock, plan: Plan, facts: Mapping[str, Any], warnings: tuple[str, ...] = ()
+) -> Outcome:
+    made = {"action": plan.action, "former_versions": list(plan.former)}
     return Outcome(
-        changed=changed,
-        facts={"image": wish.reference, **facts},
-        before={"version": version_before},
+        changed=True,
+        facts={"image": wish.reference, **_NO_LOAD, **made, **facts},
+        before={"version": stock.current.timestamp if stock.current else None},
         after={"version": facts["version"]},
+        warnings=warnings,
     )

@@ -17,10 +17,11 @@ import os
 import re
 import stat
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tarfile import TarInfo
+from typing import Any
 
 from ansible_collections.haku.river.plugins.module_utils.storage import StorageError, file_contents
 
@@ -76,6 +77,12 @@ class WritableLayer:
         return False
 
 
+def described_layer(answer: Mapping[str, Any]) -> WritableLayer | None:
+    """The writable layer of a container, as the classic image store describes it (`GET /containers/{id}/json`)."""
+    data = (answer.get("GraphDriver") or {}).get("Data") or {}
+    return _layer(data.get("UpperDir") or "", (data.get("LowerDir") or "").split(":"))
+
+
 def find_writable_layer(container_id: str) -> WritableLayer | None:
     """The writable layer of a container that runs, by the mounts of this machine; None if it is not to be seen.
 
@@ -114,10 +121,14 @@ def _overlay(line: str, container_id: str) -> WritableLayer | None:
             upper = _unescaped(value)
         elif key in ("lowerdir", "lowerdir+"):
             lowers += _unescaped(value).split(":")
+    return _layer(upper, lowers)
+
+
+def _layer(upper: str, lowers: Sequence[str]) -> WritableLayer | None:
     # containerd shortens long lists: paths are then relative to the directory of its snapshots.
     snapshots = Path(upper).parent.parent
     layer = WritableLayer(Path(upper), tuple(snapshots / lower for lower in lowers))
-    # With a path that holds a colon or a comma, the options mean something else.
+    # They are not there if the engine is on another machine, or if one has a colon or a comma in its name.
     return layer if upper and all(each.is_dir() for each in (layer.upper, *layer.lowers)) else None
 
 

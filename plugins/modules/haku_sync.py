@@ -130,6 +130,7 @@ from ansible_collections.haku.river.plugins.module_utils.connect import (
     EngineSettings,
     connect,
 )
+from ansible_collections.haku.river.plugins.module_utils.delta import Delta
 from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
 from ansible_collections.haku.river.plugins.module_utils.names import (
     IMAGE_OPTIONS,
@@ -145,6 +146,8 @@ def main() -> None:
         "name": {"type": "str", "required": True},
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         "version": {"type": "int"},
+        "delta": {"type": "str", "choices": [delta.value for delta in Delta], "default": "auto"},
+        "keep_images": {"type": "int", "default": 0},
         "lock_timeout": {"type": "int", "default": 3600},
     }
     module = AnsibleModule(
@@ -158,7 +161,9 @@ def main() -> None:
         name = check_environment_name(asked["name"])
         catalogue = Catalogue(**pick(asked, CATALOGUE_OPTIONS))
         reference = image_reference(asked["image_prefix"], name, asked["image_tag"])
-        wish = Synchronising(name, reference, asked["version"], asked["lock_timeout"])
+        wish = Synchronising(
+            name, reference, asked["version"], Delta(asked["delta"]), asked["keep_images"], asked["lock_timeout"]
+        )
         engine = connect(EngineSettings(**pick(asked, ENGINE_OPTIONS)))
         if asked["state"] == "absent" and asked["version"] is not None:
             raise HakuError("state: absent removes whatever version there is", remedy="Leave version out")

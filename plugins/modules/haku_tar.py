@@ -15,6 +15,10 @@ description:
   - The environment is away for the commit only. It runs again before the tarball is written.
   - A tarball gets its name only when it is whole and proven by the digests of its layers.
   - If nothing changed since the newest version, nothing is published.
+  - A package costs what changed. The layers that the newest tarball has already are cloned from it inside the kernel,
+    which takes neither time nor space on XFS, Btrfs and NFS 4.2 over them. New layers are made from the engine's own
+    storage, bit for bit, and proven by their digests. Where that cannot be read, for example because the engine is on
+    another machine, C(docker save) serves, and RV(layers_from) and a warning say so.
   - The tarball has an OCI layout with a C(manifest.json), which C(docker load), Podman, Skopeo and HakuRiver read.
   - The image's command and entry point are those of the image that the container was created from. Labels that begin
     with C(haku.river.) stay out of it, so that a container of the image is not taken for a managed one.
@@ -81,6 +85,29 @@ options:
       - How long to wait, in seconds, for another packager of the same environment. V(0) refuses at once.
     type: int
     default: 600
+  rebase:
+    description:
+      - Let the container continue on the image that was made of it, so that the next package has only what changes from
+        now on, as one more layer. Another container takes its place, with the same name, settings, labels, mounts,
+        volumes and networks. It has a new ID, and its log begins anew.
+      - The image stays on this machine as C(<image_prefix>/<name>:<version>) while the container needs it.
+      - It needs the engine's storage to be readable, and a container that is stopped for the commit. A paused one, or
+        one that is packaged with O(consistency=pause), keeps its processes and so continues as it is.
+      - If V(false), each package has all that was changed since the container was created, as one layer.
+    type: bool
+    default: true
+    version_added: 0.2.0
+  max_layers:
+    description:
+      - How many layers packages may put on the base image. When there would be more, those that are there are made one
+        before the package, while the container runs. So they are when most of their weight is dead, that is, files
+        that later layers replaced or deleted.
+      - The layers of the base image stay as they are, still shared with whatever else has them. Runners
+        load the new layer once, whole.
+      - V(2) is the least, and makes one of them now.
+    type: int
+    default: 32
+    version_added: 0.2.0
   adopt:
     description:
       - Package a container although it has no label C(haku.river.managed=true).
@@ -109,6 +136,18 @@ EXAMPLES = r"""
     name: python-data-science
     shared_dir: /shared
     consistency: pause
+
+- name: Package it as it is, without another container in its place
+  haku.river.haku_tar:
+    name: python-data-science
+    shared_dir: /shared
+    rebase: false
+
+- name: Package it, and get rid now of what earlier versions had and this one has not
+  haku.river.haku_tar:
+    name: python-data-science
+    shared_dir: /shared
+    max_layers: 2
 
 - name: Remove one version
   haku.river.haku_tar:
@@ -157,11 +196,43 @@ versions:
   type: list
   elements: int
   sample: [1767225600]
+rebased:
+  description: Whether the container continues on the image of the new version, or in check mode would.
+  returned: when O(state=present)
+  type: bool
+  sample: true
+  version_added: 0.2.0
+compacted:
+  description: Whether the layers of earlier packages were made one, or in check mode would be.
+  returned: when O(state=present)
+  type: bool
+  sample: false
+  version_added: 0.2.0
 layers_from:
-  description: Where the layers of the new version came from. Null if none was published.
+  description:
+    - Where the layers that were written came from, V(overlay2) or V(containerd content store), which are the engine's
+      storage, or V(docker save). Null if no version was published, and in check mode.
   returned: when O(state=present)
   type: str
-  sample: docker save
+  sample: overlay2
+layers_written:
+  description: How many layers were written. Null in check mode if a version would be published.
+  returned: when O(state=present)
+  type: int
+  sample: 1
+  version_added: 0.2.0
+layers_cloned:
+  description: How many layers were cloned from the version before. Null in check mode if a version would be published.
+  returned: when O(state=present)
+  type: int
+  sample: 4
+  version_added: 0.2.0
+bytes_written:
+  description: How much was written and not cloned. Null in check mode if a version would be published.
+  returned: when O(state=present)
+  type: int
+  sample: 3154944
+  version_added: 0.2.0
 away_seconds:
   description: How long the environment was stopped. 0 if it was not stopped, null in check mode.
   returned: when O(state=present)
@@ -189,7 +260,8 @@ from ansible_collections.haku.river.plugins.module_utils.names import (
     image_reference,
 )
 from ansible_collections.haku.river.plugins.module_utils.outcome import Outcome, pick, report
-from ansible_collections.haku.river.plugins.module_utils.package import Packaging, package, remove
+from ansible_collections.haku.river.plugins.module_utils.package import package, remove
+from ansible_collections.haku.river.plugins.module_utils.package_plan import Packaging
 
 
 def main() -> None:
@@ -203,6 +275,7 @@ def main() -> None:
         "stop_timeout": {"type": "int", "default": 10},
         "lock_timeout": {"type": "int", "default": 600},
         "rebase": {"type": "bool", "default": True},
+        "max_layers": {"type": "int", "default": 32},
         "adopt": {"type": "bool", "default": False},
     }
     module = AnsibleModule(
@@ -228,6 +301,7 @@ def main() -> None:
             lock_timeout_seconds=asked["lock_timeout"],
             prune_grace_seconds=asked["prune_grace"],
             rebase=asked["rebase"],
+            max_layers=asked["max_layers"],
             adopt=asked["adopt"],
         )
         engine = connect(EngineSettings(**pick(asked, ENGINE_OPTIONS)))

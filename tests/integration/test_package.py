@@ -273,3 +273,12 @@ def test_two_packagers_at_once_take_turns(one_environment: Environment) -> None:
     assert len(one_environment.versions) == 1
     assert one_environment.running
     assert one_environment.leftovers == []
+
+
+def test_a_directory_that_was_only_looked_into_is_no_change(environment: Environment) -> None:
+    succeed("haku_tar", **environment.options)
+    environment.execute("mkdir /srv; touch /srv/file; rm -r /srv; touch /bin/file; rm /bin/file")
+    seen = converge("haku_tar", **environment.options)
+    assert not seen.first["changed"]
+    environment.execute("chmod 700 /bin")
+    assert converge("haku_tar", **environment.options).first["published"]

@@ -2,21 +2,20 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What packaging and synchronising would do follows from what there is, and from nothing else."""
+"""What packaging would do follows from what there is, and from nothing else."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from ansible_collections.haku.river.plugins.module_utils import package, sync
+from ansible_collections.haku.river.plugins.module_utils import package_plan
 from ansible_collections.haku.river.plugins.module_utils.catalogue import Version
 from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
-from ansible_collections.haku.river.plugins.module_utils.image import Identity, Image
+from ansible_collections.haku.river.plugins.module_utils.image import Identity
 from ansible_collections.haku.river.plugins.module_utils.names import TarballName
-from ansible_collections.haku.river.plugins.module_utils.package import Packaging, plan_package, plan_removal
+from ansible_collections.haku.river.plugins.module_utils.package_plan import Packaging, plan_package, plan_removal
 from ansible_collections.haku.river.plugins.module_utils.snapshot import Snapshot
-from ansible_collections.haku.river.plugins.module_utils.sync import Synchronising, choose, plan_sync
 
 SAME = Identity(("sha256:a",), {"Cmd": ["sh"]})
 OTHER = Identity(("sha256:a", "sha256:b"), {"Cmd": ["sh"]})
@@ -34,19 +33,21 @@ def packaged(
     grace: int = 0,
     rebase: bool = True,
     can_rebase: bool = True,
-) -> package.Plan:
+) -> package_plan.Plan:
     wish = Packaging("env", "hakuriver/env:base", keep=keep, prune_grace_seconds=grace, rebase=rebase)
     taken = Snapshot("hakuriver/env:package-1", SAME, NOW)
     return plan_package(wish, taken, newest, there, NOW, can_rebase)
 
 
 def test_the_first_package_is_published() -> None:
-    assert packaged(None, ()) == package.Plan(publish=TarballName("env", NOW), rebase=True)
+    assert packaged(None, ()) == package_plan.Plan(publish=TarballName("env", NOW), rebase=True)
 
 
 @pytest.mark.parametrize(("rebase", "can_rebase"), [(False, True), (True, False)])
 def test_the_container_continues_as_it_is_if_it_may_or_can_not_be_rebased(rebase: bool, can_rebase: bool) -> None:
-    assert packaged(None, (), rebase=rebase, can_rebase=can_rebase) == package.Plan(publish=TarballName("env", NOW))
+    assert packaged(None, (), rebase=rebase, can_rebase=can_rebase) == package_plan.Plan(
+        publish=TarballName("env", NOW)
+    )
 
 
 def test_without_a_new_version_there_is_nothing_to_continue_on() -> None:
@@ -86,23 +87,3 @@ def test_removal_is_of_one_version_or_of_all() -> None:
     assert plan_removal(versions(900, 800), 800).remove == versions(800)
     assert plan_removal(versions(900, 800), None).remove == versions(900, 800)
     assert not plan_removal(versions(900, 800), 1).changed
-
-
-@pytest.mark.parametrize(("pinned", "chosen"), [(None, 900), (800, 800), (700, None)])
-def test_the_newest_version_is_chosen_unless_one_is_pinned(pinned: int | None, chosen: int | None) -> None:
-    wish = Synchronising("env", "hakuriver/env:base", version=pinned)
-    version = choose(wish, versions(900, 800))
-    assert (version.timestamp if version else None) == chosen
-
-
-def test_no_version_is_chosen_where_there_is_none() -> None:
-    assert choose(Synchronising("env", "hakuriver/env:base"), ()) is None
-
-
-def test_the_former_image_goes_only_if_nothing_uses_it() -> None:
-    (target,) = versions(900)
-    former = Image("sha256:1", OTHER, 800, ("hakuriver/env:base",), 1)
-    assert plan_sync(target, former, is_current=False, in_use=False) == sync.Plan(target, former)
-    assert plan_sync(target, former, is_current=False, in_use=True) == sync.Plan(target, None)
-    assert plan_sync(target, None, is_current=False, in_use=False) == sync.Plan(target, None)
-    assert not plan_sync(target, former, is_current=True, in_use=False).changed

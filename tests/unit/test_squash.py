@@ -10,14 +10,13 @@ import io
 import random
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Union
 
 import pytest
 from ansible_collections.haku.river.plugins.module_utils.errors import ArchiveError
 from ansible_collections.haku.river.plugins.module_utils.squash import Squash
 
 # A file's content, None for a directory, or where a hard link leads.
-Node = Union[bytes, str, None]
+Node = bytes | str | None
 Tree = dict[str, Node]
 
 
@@ -131,12 +130,13 @@ def random_layer(chance: random.Random) -> bytes:
             continue
         whiteout = (f"{parent}/.wh.{name}".lstrip("/"), b"")
         content = b"%d" % chance.randrange(1000)
-        entries[path] = {
+        ways: dict[str, list[tuple[str, Node]]] = {
             "file": [(path, content)],
             "directory": [(path, None)],
             "opaque": [(path, None), (f"{path}/.wh..wh..opq", b"")],
             "deleted": [whiteout],
-        }[kind]
+        }
+        entries[path] = ways[kind]
     return layer(*(entry for group in entries.values() for entry in group))
 
 

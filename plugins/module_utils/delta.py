@@ -1,0 +1,145 @@
+# Copyright (c) haku.river contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Loading no more of a tarball than the layers that this machine's engine lacks."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+from ansible_collections.haku.river.plugins.module_utils.ahead import ahead
+from ansible_collections.haku.river.plugins.module_utils.archive import Archive, ArchivedImage, Layer
+from ansible_collections.haku.river.plugins.module_utils.engine import Engine
+from ansible_collections.haku.river.plugins.module_utils.errors import Refused
+from ansible_collections.haku.river.plugins.module_utils.image import Image
+from ansible_collections.haku.river.plugins.module_utils.storage import StorageError, stored_image
+from ansible_collections.haku.river.plugins.module_utils.tarball import Blob, stream_image
+
+# While an engine answers one more inspect, it loads about as many bytes.
+_WORTH_AN_INSPECT_BYTES = 100_000
+
+
+class Delta(enum.Enum):
+    """Whether layers that the engine has are left out of a load; the values are those of the option."""
+
+    AUTO = "auto"
+    """Yes, and if the engine can't do it, all of them are loaded after all."""
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+@dataclass(frozen=True)
+class Base:
+    """The local image that a load can build on: its first `length` layers are the first ones of what is wanted."""
+
+    image: Image | None = None
+    length: int = 0
+
+
+def shared_chain(wanted: Sequence[str], there: Sequence[str]) -> int:
+    """How many diff IDs two images have in common from the base up, which is where engines can share layers."""
+    length = 0
+    for one, other in zip(wanted, there):
+        if one != other:
+            break
+        length += 1
+    return length
+
+
+def missing_layers(wanted: ArchivedImage, base: Base) -> tuple[Layer, ...]:
+    """The layers to load on top of a base, each once.
+
+    One that the base has as well is among them if it also stands higher up: engines know layers by what is below.
+    """
+    return tuple({layer.digest: layer for layer in wanted.layers[base.length :]}.values())
+
+
+def find_base(engine: Engine, wanted: ArchivedImage, current: Image | None, image_ids: Iterable[str]) -> Base:
+    """Find the image with the longest chain of the wanted layers, the very image if it is there.
+
+    `current` is known already; the others are inspected in this order, as long as that can save time.
+    """
+    best = Base() if current is None else _as_base(current, wanted)
+    left = [image_id for image_id in dict.fromkeys(image_ids) if current is None or image_id != current.id]
+    while left and _size_bytes(missing_layers(wanted, best)) > len(left) * _WORTH_AN_INSPECT_BYTES:
+        image = engine.find_image(left.pop(0))
+        if image is None:
+            continue
+        if image.identity == wanted.identity:
+            return _as_base(image, wanted)
+        best = max(best, _as_base(image, wanted), key=lambda base: base.length)
+    return best
+
+
+def load_image(
+    engine: Engine, archive: Archive, base: Base, reference: str, fall_back: bool
+) -> tuple[Image, str | None]:
+    """Load an image on top of a base, prove it, and return it. If the engine can't, `fall_back` to a full load, once.
+
+    Then the second value says why. `Refused` if there is no falling back; a result that is not proven may be left
+    under `reference`.
+    """
+    if not base.length:
+        return _load_on(engine, archive, base, reference), None
+    try:
+        return _load_on(engine, archive, base, reference), None
+    except Refused as error:
+        if not fall_back:
+            raise Refused(
+                f"The engine cannot load {archive.name} without the layers that it has",
+                where=engine.url,
+                cause=error.cause,
+                remedy="Set delta: auto, which loads all layers when this happens",
+            ) from error
+        # What is not whole would be in the way of what is.
+        engine.remove_image(reference)
+        return _load_on(engine, archive, Base(), reference), error.cause
+
+
+def _as_base(image: Image, wanted: ArchivedImage) -> Base:
+    length = shared_chain(wanted.identity.diff_ids, image.identity.diff_ids)
+    return Base(image, length) if length else Base()
+
+
+def _load_on(engine: Engine, archive: Archive, base: Base, reference: str) -> Image:
+    """Stream the layers that the base lacks; `Refused` unless the engine then has exactly the archive's image."""
+    wanted = archive.image
+    missing = missing_layers(wanted, base)
+    blobs = {layer.diff_id: Blob.of_layer(layer) for layer in wanted.layers}
+    if base.image:
+        there = _stored_blobs(engine, base.image)
+        reused = {layer.diff_id for layer in wanted.layers} - {layer.diff_id for layer in missing}
+        blobs.update((diff_id, there[diff_id]) for diff_id in reused & there.keys())
+    contents = ((Blob.of_layer(layer), archive.stored(layer)) for layer in missing)
+    manifest = [blobs[layer.diff_id] for layer in wanted.layers]
+    with closing(ahead(stream_image(wanted.config, manifest, contents, reference))) as stream:
+        engine.load(stream, archive.name)
+    loaded = engine.find_image(reference)
+    if loaded is None or loaded.identity != wanted.identity:
+        raise Refused(
+            f"The engine loaded {archive.name}, but what it has is not that image",
+            where=engine.url,
+            cause=f"it has {loaded.identity if loaded else 'nothing'}, not {wanted.identity}",
+            remedy="Check the engine's disk and its log (journalctl -u docker), then try again",
+        )
+    return loaded
+
+
+def _stored_blobs(engine: Engine, image: Image) -> Mapping[str, Blob]:
+    """The blobs that the engine has an image's layers as, by diff ID, as far as that can be told.
+
+    What was pulled into the containerd image store is compressed there, and a manifest has to name what is there. Where
+    the storage can't be read, the layers as such may do, and the proof tells whether they did.
+    """
+    try:
+        return stored_image(engine.description, image.id).blobs()
+    except StorageError:
+        return {}
+
+
+def _size_bytes(layers: Iterable[Layer]) -> int:
+    return sum(layer.size_bytes for layer in layers)

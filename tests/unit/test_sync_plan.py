@@ -1,0 +1,199 @@
+# Copyright (c) haku.river contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What synchronising would load, tag, keep and remove follows from what there is, and from nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ansible_collections.haku.river.plugins.module_utils.archive import ArchivedImage, Layer
+from ansible_collections.haku.river.plugins.module_utils.catalogue import Version
+from ansible_collections.haku.river.plugins.module_utils.compression import Compression
+from ansible_collections.haku.river.plugins.module_utils.delta import Base, find_base, missing_layers, shared_chain
+from ansible_collections.haku.river.plugins.module_utils.engine import Engine
+from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
+from ansible_collections.haku.river.plugins.module_utils.image import Identity, Image
+from ansible_collections.haku.river.plugins.module_utils.sync import (
+    Plan,
+    Stock,
+    Synchronising,
+    choose,
+    plan_removal,
+    plan_sync,
+)
+
+TAG = "hakuriver/env:base"
+WISH = Synchronising("env", TAG)
+MEGABYTE = 1_000_000
+
+
+def versions(*timestamps: int) -> tuple[Version, ...]:
+    return tuple(Version("env", timestamp, Path(f"/shared/env-{timestamp}.tar")) for timestamp in timestamps)
+
+
+def archived(*layers: str, size_bytes: int = MEGABYTE) -> ArchivedImage:
+    """An image of the tarball with these layers."""
+    found = tuple(Layer(layer, layer, 0, size_bytes, Compression.NONE) for layer in layers)
+    return ArchivedImage(b"{}", found, Identity(layers, {"Cmd": ["sh"]}), 900)
+
+
+def local(image_id: str, *layers: str, timestamp: int | None = 800, tags: tuple[str, ...] = (TAG,)) -> Image:
+    """An image that the machine has."""
+    return Image(image_id, Identity(layers, {"Cmd": ["sh"]}), timestamp, tags, 1)
+
+
+WANTED = archived("a", "b", "c")
+FORMER = local("former", "a", "b")
+BASE = Base(FORMER, 2)
+
+
+def keeping(images: int) -> Synchronising:
+    return Synchronising("env", TAG, keep_images=images)
+
+
+@pytest.mark.parametrize(("pinned", "chosen"), [(None, 900), (800, 800), (700, None)])
+def test_the_newest_version_is_chosen_unless_one_is_pinned(pinned: int | None, chosen: int | None) -> None:
+    version = choose(Synchronising("env", TAG, version=pinned), versions(900, 800))
+    assert (version.timestamp if version else None) == chosen
+
+
+def test_no_version_is_chosen_where_there_is_none() -> None:
+    assert choose(WISH, ()) is None
+
+
+@pytest.mark.parametrize(
+    ("there", "length"), [("", 0), ("a", 1), ("ab", 2), ("abc", 3), ("abcd", 3), ("b", 0), ("ac", 1), ("xbc", 0)]
+)
+def test_layers_are_shared_from_the_base_up_only(there: str, length: int) -> None:
+    assert shared_chain("abc", there) == length
+
+
+def test_only_the_layers_above_the_base_are_loaded() -> None:
+    assert plan_sync(WISH, Stock(FORMER), WANTED, BASE).load == WANTED.layers[2:]
+    assert plan_sync(WISH, Stock(), WANTED, Base()).load == WANTED.layers
+
+
+def test_each_missing_layer_is_loaded_once_and_also_one_that_stands_below() -> None:
+    wanted = archived("a", "b", "a", "c", "c")
+    assert [layer.diff_id for layer in missing_layers(wanted, Base(FORMER, 2))] == ["a", "c"]
+
+
+def test_an_image_that_is_there_under_any_name_is_tagged_and_not_loaded() -> None:
+    same = local("same", "a", "b", "c", tags=("other:1",))
+    assert plan_sync(WISH, Stock(FORMER), WANTED, Base(same, 3)) == Plan(tag="same", remove=("former",))
+
+
+def test_an_image_with_another_configuration_is_loaded_without_a_layer() -> None:
+    other = Image("other", Identity(("a", "b", "c"), {"Cmd": ["bash"]}), 800, (TAG,), 1)
+    plan = plan_sync(WISH, Stock(other), WANTED, Base(other, 3))
+    assert (plan.tag, plan.load) == (None, ())
+    assert plan.action == "load"
+
+
+def test_the_former_image_goes_unless_something_uses_it() -> None:
+    assert plan_sync(WISH, Stock(FORMER), WANTED, BASE).remove == ("former",)
+    shared = local("former", "a", "b", tags=(TAG, "mine:1"))
+    assert plan_sync(WISH, Stock(shared), WANTED, BASE).remove == ()
+
+
+def test_a_former_image_in_use_gets_its_versions_tag_and_goes_when_it_is_used_no_longer() -> None:
+    used = Stock(FORMER, used=frozenset({"former"}))
+    plan = plan_sync(WISH, used, WANTED, BASE)
+    assert (plan.keep_as, plan.remove, plan.former) == ("hakuriver/env:800", (), (800,))
+    current = local("current", timestamp=900)
+    later = plan_sync(WISH, Stock(current, {800: "former"}), archived("z"), Base())
+    assert set(later.remove) == {"hakuriver/env:800", "current"}
+
+
+@pytest.mark.parametrize(
+    ("keep", "kept"), [(0, ()), (1, (800,)), (2, (800, 700)), (3, (800, 700, 600)), (9, (800, 700, 600))]
+)
+def test_as_many_former_images_are_kept_as_asked_for(keep: int, kept: tuple[int, ...]) -> None:
+    stock = Stock(FORMER, {700: "seven", 600: "six"})
+    plan = plan_sync(keeping(keep), stock, WANTED, BASE)
+    assert plan.former == kept
+    assert plan.keep_as == ("hakuriver/env:800" if keep else None)
+    gone = [f"hakuriver/env:{it}" for it in (700, 600) if it not in kept]
+    assert list(plan.remove) == [*gone, *([] if keep else ["former"])]
+
+
+def test_a_version_that_a_container_uses_is_never_removed() -> None:
+    stock = Stock(FORMER, {700: "seven", 600: "six"}, used=frozenset({"six"}))
+    plan = plan_sync(WISH, stock, WANTED, BASE)
+    assert (plan.former, plan.remove) == ((600,), ("hakuriver/env:700", "former"))
+
+
+def test_going_back_keeps_the_newer_one_and_tags_nothing_twice() -> None:
+    back = local("seven", timestamp=700, tags=("hakuriver/env:700",))
+    plan = plan_sync(keeping(1), Stock(FORMER, {700: "seven"}), None, Base(back, 0))
+    assert plan == Plan(tag="seven", keep_as="hakuriver/env:800", former=(800,))
+    tagged = local("former", tags=(TAG, "hakuriver/env:800"))
+    assert plan_sync(keeping(1), Stock(tagged, {800: "former"}), WANTED, BASE).keep_as is None
+
+
+def test_a_former_image_without_a_time_cannot_be_kept_and_is_not_left_without_a_name() -> None:
+    timeless = local("former", timestamp=None)
+    assert plan_sync(keeping(3), Stock(timeless), WANTED, BASE).remove == ("former",)
+    assert plan_sync(keeping(3), Stock(timeless, used=frozenset({"former"})), WANTED, BASE) == Plan(
+        load=WANTED.layers[2:]
+    )
+
+
+def test_what_a_killed_synchronisation_left_is_removed() -> None:
+    stale = Stock(stale=("hakuriver/env:sync-1",))
+    assert plan_sync(WISH, stale, WANTED, Base()).remove == ("hakuriver/env:sync-1",)
+    assert plan_removal(WISH, stale) == ("hakuriver/env:sync-1",)
+
+
+def test_removal_takes_the_former_versions_along_unless_containers_use_them() -> None:
+    stock = Stock(FORMER, {700: "seven", 600: "six"}, used=frozenset({"six"}))
+    assert plan_removal(WISH, stock) == (TAG, "hakuriver/env:700")
+
+
+def test_a_wish_without_a_meaning_is_refused() -> None:
+    with pytest.raises(HakuError, match="not a number of images"):
+        keeping(-1)
+    with pytest.raises(HakuError, match="would be taken for a former version"):
+        Synchronising("env", "hakuriver/env:123")
+
+
+class Images(Engine):
+    """An engine's images by ID, and how many were inspected: to count is what a real engine can't be asked for."""
+
+    def __init__(self, *images: Image) -> None:
+        self.there = {image.id: image for image in images}
+        self.inspected: list[str] = []
+
+    def find_image(self, reference: str) -> Image | None:
+        self.inspected.append(reference)
+        return self.there.get(reference)
+
+
+def test_the_longest_chain_of_any_image_is_found() -> None:
+    engine = Images(local("1", "a"), local("2", "a", "b", "x"), local("3", "x"))
+    assert find_base(engine, WANTED, None, ["1", "gone", "2", "3", "1"]) == Base(engine.there["2"], 2)
+    assert engine.inspected == ["1", "gone", "2", "3"]
+
+
+def test_the_current_image_is_not_inspected_again() -> None:
+    engine = Images(local("2", "a"))
+    assert find_base(engine, WANTED, FORMER, ["former", "2"]) == Base(FORMER, 2)
+    assert engine.inspected == ["2"]
+
+
+def test_the_search_ends_at_the_very_image() -> None:
+    engine = Images(local("1", "a", "b", "c"), local("2", "a", "b", "c"))
+    assert find_base(engine, WANTED, None, ["1", "2"]) == Base(engine.there["1"], 3)
+    assert engine.inspected == ["1"]
+
+
+def test_the_search_ends_where_it_takes_longer_than_the_load() -> None:
+    images = [local(str(number), "a") for number in range(100)]
+    engine = Images(*images)
+    assert find_base(engine, WANTED, FORMER, engine.there).length == 2
+    assert engine.inspected == []
+    assert find_base(engine, archived("a", "b", "c", size_bytes=20 * MEGABYTE), FORMER, engine.there).length == 2
+    assert len(engine.inspected) == 100

@@ -34,7 +34,7 @@ _STYLE = """
 def svg(machine: Mapping[str, Any], seen: Results) -> str:
     """Draw the steps on XFS, a column for each engine; every step has a scale of its own."""
     engines = list(dict.fromkeys(case.engine for case in seen.cases if case.step in STEPS and case.shared == "xfs"))
-    width = max(len(engines), 1) * (_COLUMN_WIDTH + _GAP) - _GAP
+    width = max(len(engines), 2) * (_COLUMN_WIDTH + _GAP) - _GAP
     body: list[str] = []
     height = 0
     for number, engine in enumerate(engines):

@@ -167,13 +167,15 @@ def _enlarge(source: Path, destination: Path, size: int) -> None:
 
 def _copy_layers(source: tarfile.TarFile, layers: list[str], folder: str, destination: Path) -> None:
     with tarfile.open(destination, "w", format=tarfile.PAX_FORMAT) as copy:
-        for name in layers:
+        for number, name in enumerate(layers):
+            # A folder for each: engines refuse a layer that has a path twice.
+            place = f"{folder}/{number}"
             with tarfile.open(fileobj=_file(source, name)) as files:
                 for member in files:
                     content = files.extractfile(member) if member.isreg() else None
-                    member.name = f"{folder}/{member.name}"
+                    member.name = f"{place}/{member.name}"
                     if member.islnk():
-                        member.linkname = f"{folder}/{member.linkname}"
+                        member.linkname = f"{place}/{member.linkname}"
                     member.pax_headers = {}
                     if member.isreg() or member.isdir() or member.issym() or member.islnk():
                         copy.addfile(member, content)

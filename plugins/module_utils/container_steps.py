@@ -155,7 +155,7 @@ class Start(Step):
         return f"start container {self.name}"
 
     def run(self, engine: Engine) -> None:
-        with on_failure(lambda: _insist(lambda: engine.stop(self.name, 0))):
+        with on_failure(lambda: insist(lambda: engine.stop(self.name, 0))):
             _start(engine, self.name)
 
 
@@ -270,11 +270,14 @@ def _discard(engine: Engine, container_id: str) -> None:
             engine.stop(container_id, 0)
         engine.remove_container(container_id, force=True)
 
-    _insist(attempt)
+    insist(attempt)
 
 
-def _insist(attempt: Callable[[], None]) -> None:
-    """Try again for a while: a container that keeps failing has moments in which an engine refuses to act on it."""
+def insist(attempt: Callable[[], None]) -> None:
+    """Try again for a while: a container that keeps failing has moments in which an engine refuses to act on it.
+
+    So has one that the engine is still busy with for somebody who is gone.
+    """
     deadline = time.monotonic() + _INSIST_SECONDS
     while True:
         try:

@@ -10,12 +10,13 @@ networks, and with nothing of its own yet. The former one stays aside, stopped, 
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.haku.river.plugins.module_utils.container_info import own_changes
-from ansible_collections.haku.river.plugins.module_utils.container_steps import aside_name
+from ansible_collections.haku.river.plugins.module_utils.container_steps import aside_name, insist
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
 from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
 from ansible_collections.haku.river.plugins.module_utils.names import (
@@ -27,7 +28,7 @@ from ansible_collections.haku.river.plugins.module_utils.names import (
 _SHORT_ID = 12
 _NEVER = "0001-01-01"  # how the engine writes no time at all
 # What a container says about its place in a network because it was asked to, and not because it runs there.
-_ENDPOINT_FIELDS = ("IPAMConfig", "Links", "Aliases", "DriverOpts")
+_ENDPOINT_FIELDS = ("IPAMConfig", "Links", "Aliases", "DriverOpts", "GwPriority")
 _BUILT_IN = ("bridge", "host", "none")
 # What a container in the network of another one shows of that one, and may not ask for itself.
 _OF_THE_NETWORK = ("Hostname", "Domainname", "ExposedPorts", "MacAddress")
@@ -51,21 +52,28 @@ def continuation(answer: Mapping[str, Any], image: str) -> Creation:
     mode, short_id = host.get("NetworkMode") or "default", answer["Id"][:_SHORT_ID]
     labels = config.get("Labels") or {}
     config["Labels"] = {LABEL_IMAGE: config.get("Image") or "", **labels, LABEL_CONTINUES: answer["Id"]}
+    # What has no entry point of its own would get the image's.
+    config["Entrypoint"] = config.get("Entrypoint") or [""]
+    host["Mounts"] = _mounts(answer)
     host["Binds"] = [*(host.get("Binds") or ()), *_anonymous_volumes(answer)]
     borrowed = _OF_THE_NETWORK if mode.startswith("container:") else ()
-    if config.get("Hostname") == short_id:
+    if host.get("UTSMode") == "host":
+        borrowed = (*borrowed, "Hostname", "Domainname")
+    elif config.get("Hostname") == short_id:
         borrowed = (*borrowed, "Hostname")
     config = {field: value for field, value in config.items() if field not in borrowed}
-    endpoints = {
-        network: _endpoint(endpoint, short_id)
-        for network, endpoint in (answer["NetworkSettings"].get("Networks") or {}).items()
-        if network not in _BUILT_IN
-    }
     # Engines up to 24 take no more than one network when they create a container.
-    first = {network: endpoint for network, endpoint in endpoints.items() if network == mode}
+    first, more = {}, {}
+    for network, endpoint in (answer["NetworkSettings"].get("Networks") or {}).items():
+        if network in _BUILT_IN:
+            continue
+        if network == mode or (endpoint.get("NetworkID") or "").startswith(mode):
+            first[mode] = _endpoint(endpoint, short_id)
+        else:
+            more[network] = _endpoint(endpoint, short_id)
     return Creation(
         body={**config, "Image": image, "HostConfig": host, "NetworkingConfig": {"EndpointsConfig": first}},
-        networks={network: endpoint for network, endpoint in endpoints.items() if network not in first},
+        networks=more,
     )
 
 
@@ -103,7 +111,7 @@ class Replacement:
         if not self.begun:
             return
         answer = self._engine.find_container(self._name)
-        if answer and self._has_changes(answer):
+        if answer and _was_started(answer) and self._has_changes(answer):
             self.finish()
             return
         if answer:
@@ -129,6 +137,11 @@ def recover(engine: Engine, name: str, former_id: str = "") -> None:
 
     Of a container that lies aside alone only `former_id`, or its labels, can tell that it is ours.
     """
+    # The engine may still be creating the container that a killed process asked for, which takes the name.
+    insist(lambda: _recover(engine, name, former_id))
+
+
+def _recover(engine: Engine, name: str, former_id: str) -> None:
     former, current = engine.find_container(aside_name(name)), engine.find_container(name)
     if former is None:
         return
@@ -136,26 +149,46 @@ def recover(engine: Engine, name: str, former_id: str = "") -> None:
         if former["Id"] == former_id or is_env_container(name, _labels(former)):
             engine.rename_container(former["Id"], name)
     elif _labels(current).get(LABEL_CONTINUES) == former["Id"]:
-        if current["State"]["StartedAt"].startswith(_NEVER):
+        if _was_started(current):
+            engine.remove_container(former["Id"], volumes=False)
+        else:
             engine.remove_container(current["Id"], volumes=False)
             engine.rename_container(former["Id"], name)
-        else:
-            engine.remove_container(former["Id"], volumes=False)
+
+
+def _was_started(answer: Mapping[str, Any]) -> bool:
+    return not answer["State"]["StartedAt"].startswith(_NEVER)
 
 
 def _labels(answer: Mapping[str, Any]) -> Mapping[str, str]:
     return answer["Config"].get("Labels") or {}
 
 
+def _mounts(answer: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """What `--mount` asked for, with the names of the volumes for which it gave none."""
+    names = {mount["Destination"]: mount.get("Name") for mount in answer.get("Mounts") or ()}
+    mounts = []
+    for mount in answer["HostConfig"].get("Mounts") or ():
+        name = names.get(posixpath.normpath(mount["Target"]))
+        if mount.get("Type") == "volume" and not mount.get("Source") and name:
+            # An empty volume is meant to be: without this it would be filled from the image once more.
+            options = {**(mount.get("VolumeOptions") or {}), "NoCopy": True}
+            mounts.append({**mount, "Source": name, "VolumeOptions": options})
+        else:
+            mounts.append(dict(mount))
+    return mounts or None
+
+
 def _anonymous_volumes(answer: Mapping[str, Any]) -> list[str]:
     """The volumes that no setting names: those of the image, and of `--volume` with a path alone."""
     host = answer["HostConfig"]
-    named = {bind.split(":")[1] for bind in host.get("Binds") or () if ":" in bind}
-    named |= {mount["Target"] for mount in host.get("Mounts") or () if mount.get("Source")}
+    places = [bind.split(":")[1] for bind in host.get("Binds") or () if ":" in bind]
+    places += [mount["Target"] for mount in host.get("Mounts") or ()]
+    asked = set(map(posixpath.normpath, places))
     return [
-        f"{mount['Name']}:{mount['Destination']}" + ("" if mount.get("RW", True) else ":ro")
+        f"{mount['Name']}:{mount['Destination']}:nocopy" + ("" if mount.get("RW", True) else ",ro")
         for mount in answer.get("Mounts") or ()
-        if mount.get("Type") == "volume" and mount.get("Name") and mount["Destination"] not in named
+        if mount.get("Type") == "volume" and mount.get("Name") and mount["Destination"] not in asked
     ]
 
 

@@ -7,12 +7,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from ansible_collections.haku.river.plugins.module_utils.archive import Archive, open_archive
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
+from ansible_collections.haku.river.plugins.module_utils.errors import ArchiveError, EngineError
 
 
 class SavedImage:
@@ -38,5 +39,15 @@ def saved_image(engine: Engine, reference: str, spool: BinaryIO) -> Iterator[Sav
     """
     spool.writelines(engine.save(reference))
     spool.flush()
-    with open_archive(Path(spool.name)) as archive:
+    with ExitStack() as stack:
+        try:
+            archive = stack.enter_context(open_archive(Path(spool.name)))
+        except ArchiveError as error:
+            # The containerd image store leaves out what it finds damaged, and says nothing.
+            raise EngineError(
+                f"The engine did not save image {reference} in full",
+                where=engine.url,
+                cause=error.cause,
+                remedy="What the engine has of the image may be damaged: check its disk and its log",
+            ) from error
         yield SavedImage(archive)

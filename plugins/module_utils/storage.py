@@ -120,8 +120,9 @@ class _Overlay2Image(StoredImage):
         self._chain_ids = dict(zip(self.diff_ids, _chain_ids(self.diff_ids)))
 
     def _read(self, diff_id: str) -> Iterator[bytes]:
-        layer = self._root / "image/overlay2/layerdb/sha256" / _hex(self._chain_ids[diff_id])
-        with reading_storage(layer):
+        layers = self._root / "image/overlay2/layerdb/sha256"
+        with reading_storage(layers):
+            layer = layers / _hex(self._chain_ids[diff_id])
             directory = self._root / "overlay2" / (layer / "cache-id").read_text() / "diff"
             yield from gathered(_assembled(layer / "tar-split.json.gz", directory))
 
@@ -142,11 +143,12 @@ class _ContentImage(StoredImage):
         self._layers = dict(zip(self.diff_ids, layers))
 
     def _read(self, diff_id: str) -> Iterator[bytes]:
-        path = self._blobs / _hex(self._layers[diff_id].digest)
-        with reading_storage(path), path.open("rb", buffering=0) as file:
-            compression = recognise(file.read(4))
-            file.seek(0)
-            yield from decompress(iter(lambda: file.read(_CHUNK_BYTES), b""), compression)
+        with reading_storage(self._blobs):
+            path = self._blobs / _hex(self._layers[diff_id].digest)
+            with path.open("rb", buffering=0) as file:
+                compression = recognise(file.read(4))
+                file.seek(0)
+                yield from decompress(iter(lambda: file.read(_CHUNK_BYTES), b""), compression)
 
     def blobs(self) -> dict[str, Blob]:
         return dict(self._layers)
@@ -269,7 +271,7 @@ def _open(path: bytes, directory: int | None) -> int:
 def _path(entry: Mapping[str, Any]) -> bytes:
     """A name that is not UTF-8 stands in the recipe in base64."""
     raw = entry.get("name_raw")
-    name = a2b_base64(raw) if raw else os.fsencode(entry["name"])
+    name: bytes = a2b_base64(raw) if raw else entry["name"].encode()
     return name.lstrip(b"/")
 
 

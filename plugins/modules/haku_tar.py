@@ -260,7 +260,8 @@ from ansible_collections.haku.river.plugins.module_utils.names import (
     image_reference,
 )
 from ansible_collections.haku.river.plugins.module_utils.outcome import Outcome, pick, report
-from ansible_collections.haku.river.plugins.module_utils.package import Packaging, package, remove
+from ansible_collections.haku.river.plugins.module_utils.package import package, remove
+from ansible_collections.haku.river.plugins.module_utils.package_plan import Packaging
 
 
 def main() -> None:

@@ -140,6 +140,6 @@ def _environment(
     environment = Environment(engine, name, tmp_path / "shared")
     environment.create(base_image)
     yield environment
-    engine.docker("rm", "--force", "--volumes", name)
+    engine.docker("rm", "--force", "--volumes", name, f"{name}.FORMER")
     for reference in engine.docker("image", "ls", "--quiet", f"hakuriver/{name}").split():
         engine.docker("image", "rm", "--force", reference)

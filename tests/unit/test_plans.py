@@ -9,12 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible_collections.haku.river.plugins.module_utils import package
+from ansible_collections.haku.river.plugins.module_utils import package_plan
 from ansible_collections.haku.river.plugins.module_utils.catalogue import Version
 from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
 from ansible_collections.haku.river.plugins.module_utils.image import Identity
 from ansible_collections.haku.river.plugins.module_utils.names import TarballName
-from ansible_collections.haku.river.plugins.module_utils.package import Packaging, plan_package, plan_removal
+from ansible_collections.haku.river.plugins.module_utils.package_plan import Packaging, plan_package, plan_removal
 from ansible_collections.haku.river.plugins.module_utils.snapshot import Snapshot
 
 SAME = Identity(("sha256:a",), {"Cmd": ["sh"]})
@@ -33,19 +33,21 @@ def packaged(
     grace: int = 0,
     rebase: bool = True,
     can_rebase: bool = True,
-) -> package.Plan:
+) -> package_plan.Plan:
     wish = Packaging("env", "hakuriver/env:base", keep=keep, prune_grace_seconds=grace, rebase=rebase)
     taken = Snapshot("hakuriver/env:package-1", SAME, NOW)
     return plan_package(wish, taken, newest, there, NOW, can_rebase)
 
 
 def test_the_first_package_is_published() -> None:
-    assert packaged(None, ()) == package.Plan(publish=TarballName("env", NOW), rebase=True)
+    assert packaged(None, ()) == package_plan.Plan(publish=TarballName("env", NOW), rebase=True)
 
 
 @pytest.mark.parametrize(("rebase", "can_rebase"), [(False, True), (True, False)])
 def test_the_container_continues_as_it_is_if_it_may_or_can_not_be_rebased(rebase: bool, can_rebase: bool) -> None:
-    assert packaged(None, (), rebase=rebase, can_rebase=can_rebase) == package.Plan(publish=TarballName("env", NOW))
+    assert packaged(None, (), rebase=rebase, can_rebase=can_rebase) == package_plan.Plan(
+        publish=TarballName("env", NOW)
+    )
 
 
 def test_without_a_new_version_there_is_nothing_to_continue_on() -> None:

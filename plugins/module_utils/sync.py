@@ -117,12 +117,14 @@ class Stock:
 
     `current` is the image that people use, `versions` the IDs of those with a version's tag, by timestamp, `used` the
     IDs that containers, running or not, were made from, and `stale` what a killed synchronisation left behind.
+    `published` is the newest version that the source has: an image of a newer one is a packager's, at work here.
     """
 
     current: Image | None = None
     versions: Mapping[int, str] = field(default_factory=dict)
     used: frozenset[str] = frozenset()
     stale: tuple[str, ...] = ()
+    published: int | None = None
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,11 @@ def plan_sync(wish: Synchronising, stock: Stock, wanted: ArchivedImage | None, b
     is_there = base.image is not None and (wanted is None or base.image.identity == wanted.identity)
     tag = base.image.id if base.image and is_there else None
     load = () if wanted is None or is_there else missing_layers(wanted, base)
-    tagged = {timestamp: image_id for timestamp, image_id in stock.versions.items() if image_id != tag}
+    tagged = {
+        timestamp: image_id
+        for timestamp, image_id in stock.versions.items()
+        if image_id != tag and (stock.published is None or timestamp <= stock.published)
+    }
     former = dict(tagged)
     current = stock.current
     if current and current.timestamp is not None:
@@ -199,7 +205,7 @@ def synchronise(engine: Engine, source: Source[V], wish: Synchronising, check_mo
 def remove(engine: Engine, wish: Synchronising, check_mode: bool) -> Outcome:
     """Remove this machine's image of the environment, and those of its former versions that nothing uses."""
     with nullcontext() if check_mode else _machine_lock(engine, wish):
-        stock = _take_stock(engine, wish, engine.find_image(wish.reference), engine.images())
+        stock = _take_stock(engine, wish, engine.find_image(wish.reference), engine.images(), ())
         if stock.current and stock.current.tags == (wish.reference,):
             _check_unused(engine, stock.current, wish.reference)
         unwanted = plan_removal(wish, stock)
@@ -238,18 +244,21 @@ def _bring(engine: Engine, source: Source[V], wish: Synchronising, check_mode: b
             return _nothing_done(wish, current.timestamp)
         there = None if wanted is None else engine.find_image(wish.version_reference(wanted))
         if there and there.timestamp == wanted:
-            return _tag(engine, wish, current, there, check_mode)
+            return _tag(engine, wish, _take_stock(engine, wish, current, engine.images(), versions), there, check_mode)
         if target is None:
             raise _nowhere(source, wish, versions)
         with source.open(target) as archive:
             if current and current.identity == archive.image.identity:
                 return _nothing_done(wish, target.timestamp, archive.bytes_read)
-            return _load_or_tag(engine, wish, current, target, archive, check_mode)
+            listed = engine.images()
+            stock = _take_stock(engine, wish, current, listed, versions)
+            nearest_first = _nearest_first(wish, listed)
+            base = Base() if wish.delta is Delta.NEVER else find_base(engine, archive.image, current, nearest_first)
+            return _load_or_tag(engine, wish, stock, target, archive, base, check_mode)
 
 
-def _tag(engine: Engine, wish: Synchronising, current: Image | None, there: Image, check_mode: bool) -> Outcome:
+def _tag(engine: Engine, wish: Synchronising, stock: Stock, there: Image, check_mode: bool) -> Outcome:
     """Make an image current that has its version's tag, without opening the tarball, which may be gone."""
-    stock = _take_stock(engine, wish, current, engine.images())
     plan = plan_sync(wish, stock, None, Base(there, len(there.identity.diff_ids)))
     warnings = () if check_mode else _apply(engine, wish, stock, plan, there)
     distinct = len(set(there.identity.diff_ids))
@@ -257,14 +266,16 @@ def _tag(engine: Engine, wish: Synchronising, current: Image | None, there: Imag
 
 
 def _load_or_tag(
-    engine: Engine, wish: Synchronising, current: Image | None, target: Published, archive: Archive, check_mode: bool
+    engine: Engine,
+    wish: Synchronising,
+    stock: Stock,
+    target: Published,
+    archive: Archive,
+    base: Base,
+    check_mode: bool,
 ) -> Outcome:
-    """Make the archive's image current, by as few of its layers as the engine needs."""
+    """Make the archive's image current, by as few of its layers as the engine needs on top of the base."""
     wanted = archive.image
-    listed = engine.images()
-    stock = _take_stock(engine, wish, current, listed)
-    nearest_first = _nearest_first(wish, listed)
-    base = Base() if wish.delta is Delta.NEVER else find_base(engine, wanted, current, nearest_first)
     plan = plan_sync(wish, stock, wanted, base)
     facts = {
         "version": target.timestamp,
@@ -304,7 +315,13 @@ def _apply(engine: Engine, wish: Synchronising, stock: Stock, plan: Plan, image:
     return tuple(warnings)
 
 
-def _take_stock(engine: Engine, wish: Synchronising, current: Image | None, listed: Iterable[ListedImage]) -> Stock:
+def _take_stock(
+    engine: Engine,
+    wish: Synchronising,
+    current: Image | None,
+    listed: Iterable[ListedImage],
+    published: Sequence[Published],
+) -> Stock:
     versions = {}
     stale = []
     for image in listed:
@@ -317,7 +334,7 @@ def _take_stock(engine: Engine, wish: Synchronising, current: Image | None, list
             elif tag.startswith(_TAG_PREFIX):
                 stale.append(reference)
     used = frozenset(container["ImageID"] for container in engine.containers())
-    return Stock(current, versions, used, tuple(stale))
+    return Stock(current, versions, used, tuple(stale), published[0].timestamp if published else None)
 
 
 def _nearest_first(wish: Synchronising, listed: Iterable[ListedImage]) -> list[str]:

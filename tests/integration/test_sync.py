@@ -18,9 +18,9 @@ from tests.lab.engines import RELEASES, Engine
 
 
 def package(environment: Environment, greeting: str) -> int:
-    """Publish a version that says `greeting`, beside the others."""
+    """Publish a version that says `greeting`, beside the others; the Host keeps no image of it."""
     environment.execute(f"echo {greeting} > /greeting")
-    version: int = succeed("haku_tar", **environment.options, keep=9)["version"]
+    version: int = succeed("haku_tar", **environment.options, keep=9, rebase=False)["version"]
     return version
 
 
@@ -32,7 +32,7 @@ def test_a_tarball_of_every_engine_loads_on_every_engine(
     packaged = Environment(engines[source], f"matrix-{source}", tmp_path)
     packaged.create(images.provide(images.BUSYBOX, packaged.engine))
     packaged.execute("mkdir /data && echo hello > /data/greeting && rm -r /bin/cat && mkfifo /data/pipe")
-    succeed("haku_tar", **packaged.options)
+    succeed("haku_tar", **packaged.options, rebase=False)
     packaged.engine.docker("rm", "--force", packaged.name)
     diff_ids = set()
     for engine in engines.values():
@@ -204,7 +204,7 @@ def test_a_version_pruned_while_it_is_read_gives_way_to_the_newest(one_environme
         one_environment.execute(f"echo {greeting} > /greeting")
         with (
             start_module("haku_sync", **one_environment.options) as sync,
-            start_module("haku_tar", **one_environment.options) as pack,
+            start_module("haku_tar", **one_environment.options, rebase=False) as pack,
         ):
             packed, synchronised = (result_of(process) for process in (pack, sync))
         assert packed["published"]

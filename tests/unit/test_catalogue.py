@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
@@ -95,6 +96,58 @@ def test_the_partials_of_a_dead_packager_are_cleaned_and_no_others(catalogue: Ca
 
 def test_removing_what_is_gone_is_no_error(catalogue: Catalogue) -> None:
     catalogue.remove(catalogue.version(NAME))
+
+
+def listed(catalogue: Catalogue) -> dict[str, list[dict[str, int]]]:
+    environments: dict[str, list[dict[str, int]]] = json.loads((catalogue.path / "catalogue.json").read_text())[
+        "environments"
+    ]
+    return environments
+
+
+def test_the_index_for_web_servers_says_what_there_is_and_nothing_else_remains(catalogue: Catalogue) -> None:
+    (catalogue.path / "env-5.tar").write_bytes(b"12345")
+    (catalogue.path / "env-7.tar").write_bytes(b"7")
+    (catalogue.path / "._index.00.part").touch()
+    catalogue.write_index()
+    assert listed(catalogue) == {"env": [{"timestamp": 7, "size": 1}, {"timestamp": 5, "size": 5}]}
+    assert names(catalogue) == {"env-5.tar", "env-7.tar", "catalogue.json", "._index.lock"}
+    assert list(catalogue.environments()) == ["env"]
+
+
+def publish_many(directory: str, environment: str) -> None:
+    catalogue = Catalogue(directory, "tarballs")
+    for timestamp in range(1, 21):
+        name = TarballName(environment, timestamp)
+        with catalogue.partial(name) as file:
+            catalogue.publish(file, name)
+        catalogue.write_index()
+
+
+def test_packagers_of_different_environments_do_not_lose_each_others_entries(catalogue: Catalogue) -> None:
+    arguments = [(str(catalogue.shared_dir), environment) for environment in ("one", "two", "three")]
+    packagers = [multiprocessing.Process(target=publish_many, args=given) for given in arguments]
+    for packager in packagers:
+        packager.start()
+    for packager in packagers:
+        packager.join()
+    assert {name: len(versions) for name, versions in listed(catalogue).items()} == {"one": 20, "two": 20, "three": 20}
+
+
+def test_an_index_that_cannot_be_written_is_a_warning(catalogue: Catalogue) -> None:
+    assert catalogue.refreshed_index() == ()
+    (catalogue.path / "catalogue.json").unlink()
+    (catalogue.path / "catalogue.json").mkdir()
+    (warning,) = catalogue.refreshed_index()
+    assert "may not see what there is now. Cannot write" in warning
+
+
+def test_versions_are_found_among_very_many_files_of_others(catalogue: Catalogue) -> None:
+    for number in range(1000):
+        (catalogue.path / f"env-{number}-7.tar").touch()
+    (catalogue.path / "env-7.tar").touch()
+    assert [version.timestamp for version in catalogue.versions("env")] == [7]
+    assert [version.timestamp for version in catalogue.versions("env-7")] == [7]
 
 
 def hold(directory: str, held: Event) -> None:

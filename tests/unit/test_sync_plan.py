@@ -142,6 +142,11 @@ def test_a_former_image_without_a_time_cannot_be_kept_and_is_not_left_without_a_
     )
 
 
+def test_the_image_of_a_version_that_is_not_published_yet_belongs_to_its_packager() -> None:
+    stock = Stock(FORMER, {950: "packaged", 700: "seven"}, published=900)
+    assert plan_sync(WISH, stock, WANTED, BASE).remove == ("hakuriver/env:700", "former")
+
+
 def test_what_a_killed_synchronisation_left_is_removed() -> None:
     stale = Stock(stale=("hakuriver/env:sync-1",))
     assert plan_sync(WISH, stale, WANTED, Base()).remove == ("hakuriver/env:sync-1",)

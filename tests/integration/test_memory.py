@@ -19,6 +19,7 @@ def test_a_gigabyte_is_packaged_and_synchronised_within_100_megabytes(environmen
     environment.execute("dd if=/dev/zero of=/large bs=1M count=1000 2>/dev/null")
     packaged, packaging_bytes = peak_memory("haku_tar", **environment.options)
     assert packaged["size_bytes"] > 1_000_000_000
+    environment.leave()
     synchronised, synchronising_bytes = peak_memory("haku_sync", **environment.options)
     assert synchronised["bytes_read"] > 1_000_000_000
     assert packaging_bytes < LIMIT_BYTES

@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup lint sanity unit integration test build lab-up lab-down clean
+.PHONY: help demo setup lint sanity unit integration test bench build lab-up lab-down clean
 
 help: ## Show the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -24,7 +24,7 @@ $(READY): requirements-dev.txt .ci/setup
 lint: $(READY) ## Style, types, playbooks, documentation, changelog, shell scripts
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy .checkout/ansible_collections/haku/river/plugins/*/*.py tests
+	$(BIN)/mypy .checkout/ansible_collections/haku/river/plugins/*/*.py tests benchmarks
 	$(BIN)/ansible-lint --strict
 	ANSIBLE_COLLECTIONS_PATH=.checkout $(BIN)/antsibull-docs lint-collection-docs --plugin-docs .
 	$(BIN)/antsibull-changelog lint
@@ -41,6 +41,9 @@ integration: $(READY) ## Tests on real engines and machines (root; the lab start
 	$(BIN)/pytest --numprocesses 3 --dist loadgroup tests/integration
 
 test: lint sanity unit integration ## All of the above
+
+bench: $(READY) ## Figures beside the other ways, in docs/benchmarks.md (root; 15 minutes; BENCH=--quick for a try)
+	$(BIN)/python -m benchmarks $(BENCH)
 
 build: $(READY) ## The collection's artifact, in build/
 	$(BIN)/ansible-galaxy collection build --force --output-path build

@@ -286,8 +286,8 @@ def _proven(directory: Path, digest: str) -> bytes:
     return document
 
 
-def _hex(digest: str) -> str:
-    algorithm, _colon, value = digest.partition(":")
+def _hex(digest: object) -> str:
+    algorithm, _colon, value = str(digest).partition(":")
     if algorithm != "sha256" or len(value) != 64 or set(value) - set("0123456789abcdef"):
         raise ValueError(f"{digest!r} is not a SHA-256 digest")
     return value

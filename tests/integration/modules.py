@@ -149,6 +149,11 @@ def peak_memory(module: str, /, **options: Any) -> tuple[Result, int]:
     return result, int(peak) * 1024
 
 
+def without(directory: str) -> tuple[str, ...]:
+    """A command that starts another one for which this directory is empty."""
+    return ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', directory)
+
+
 def returned(result: Result) -> Result:
     """The part of a result that the module itself returned."""
     return {key: value for key, value in result.items() if key not in ("warnings", "deprecations")}

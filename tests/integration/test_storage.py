@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.integration.environment import Environment
-from tests.integration.modules import Result, fail, succeed
+from tests.integration.modules import Result, fail, succeed, without
 from tests.lab import images
 from tests.lab.engines import Engine
 from tests.tarballs import add, document, sha256
@@ -31,11 +31,6 @@ DEEP = b"odd/" + b"/".join([b"d" * 60] * 5)
 def storage(engine: Engine) -> str:
     """Where an engine keeps everything."""
     return engine.docker("info", "--format", "{{.DockerRootDir}}").strip()
-
-
-def without(directory: str) -> tuple[str, ...]:
-    """A command that starts another one for which this directory is empty."""
-    return ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', directory)
 
 
 def entry(name: bytes, kind: bytes = tarfile.REGTYPE, mode: int = 0o644, **more: Any) -> tarfile.TarInfo:
@@ -117,7 +112,14 @@ def contents(layer: bytes) -> dict[str, Said]:
     found = {}
     with tarfile.open(fileobj=io.BytesIO(layer), errors="surrogateescape") as tar:
         for member in tar:
-            facts = (member.type, member.mode, member.uid, member.gid, int(member.mtime), member.linkname)
+            facts: tuple[object, ...] = (
+                member.type,
+                member.mode,
+                member.uid,
+                member.gid,
+                int(member.mtime),
+                member.linkname,
+            )
             if ".wh." in member.name:  # means nothing but its name
                 facts = ()
             elif not member.isreg() and not member.isdir():
@@ -182,9 +184,10 @@ def top_layer(environment: Environment) -> Path:
         return Path(image["GraphDriver"]["Data"]["UpperDir"])
     diff_id = environment.inspect(environment.image_of(environment.versions[0]))["RootFS"]["Layers"][-1]
     blobs = Path(storage(environment.engine), "containerd/daemon/io.containerd.content.v1.content/blobs/sha256")
-    return blobs / diff_id.partition(":")[2]
+    return blobs / str(diff_id).partition(":")[2]
 
 
+@pytest.mark.parametrize("engine", ["d28", "d28c"], indirect=True)
 def test_a_layer_that_somebody_has_touched_is_never_published(environment: Environment, tmp_path: Path) -> None:
     environment.execute("echo precious > /precious")
     assert succeed("haku_tar", **environment.options)["rebased"]

@@ -21,14 +21,15 @@ _BASE_IMAGES = "haku-lab/"
 
 
 @contextmanager
-def session() -> Iterator[None]:
+def session(sweeping: bool = True) -> Iterator[None]:
     """Use the lab: no other session takes it down meanwhile.
 
-    Whoever comes first sweeps away what an earlier session left; whoever leaves last stops everything, unless the
-    environment variable HAKU_LAB_KEEP asks to leave it running for the next one. A killed session's claim ends with it.
+    Whoever comes first sweeps away what an earlier session left, unless it is not `sweeping`, because it knows what is
+    its own; whoever leaves last stops everything, unless the environment variable HAKU_LAB_KEEP asks to leave it
+    running for the next one. A killed session's claim ends with it.
     """
     with lock_file("users") as claim:
-        if _is_alone(claim):
+        if sweeping and _is_alone(claim):
             sweep()
         fcntl.flock(claim, fcntl.LOCK_SH)
         try:

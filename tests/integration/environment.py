@@ -61,6 +61,12 @@ class Environment:
         arguments = ["--detach", "--init", "--network", "none", "--name", self.name, *(options or labels)]
         self.engine.docker("run", *arguments, base_image, "sleep", "infinity")
 
+    def leave(self) -> None:
+        """Make the engine one that has never packaged the environment."""
+        self.engine.docker("rm", "--force", self.name)
+        for reference in self.references:
+            self.engine.docker("image", "rm", "--force", reference)
+
     def execute(self, command: str) -> str:
         """Run a shell command in the container and return what it prints."""
         return self.engine.docker("exec", self.name, "sh", "-c", command)

@@ -38,13 +38,6 @@ def package(environment: Environment, greeting: str) -> int:
     return version
 
 
-def leave_host(environment: Environment) -> None:
-    """Make the engine one that has never packaged the environment."""
-    environment.engine.docker("rm", "--force", environment.name)
-    for reference in environment.references:
-        environment.engine.docker("image", "rm", "--force", reference)
-
-
 def contents(environment: Environment, tmp_path: Path) -> tuple[Any, ...]:
     """All that makes an image: layers as the engine saves them, each proven; configuration; files."""
     saved = tmp_path / "saved.tar"
@@ -64,7 +57,7 @@ def test_an_update_reads_the_new_layer_only_and_gives_the_very_image(environment
     older = package(environment, "one")
     environment.execute("rm /bin/tac; mkdir /new; ln /greeting /new/link; mkfifo /new/pipe")
     newer = package(environment, "two")
-    leave_host(environment)
+    environment.leave()
     first = converge("haku_sync", **environment.options, version=older).first
     assert first["layers_reused"] == 1, "the public base image is there"
     update = converge("haku_sync", **environment.options).first
@@ -82,26 +75,26 @@ def test_an_update_reads_the_new_layer_only_and_gives_the_very_image(environment
 def test_another_environment_on_the_same_base_counts(environment: Environment, tmp_path: Path) -> None:
     environment.execute("dd if=/dev/urandom of=/large bs=1M count=20 2>/dev/null")
     package(environment, "one")
-    leave_host(environment)
+    environment.leave()
     succeed("haku_sync", **environment.options)
     other = Environment(environment.engine, f"{environment.name}-other", environment.shared)
     other.create(environment.image)
     other.execute("echo other > /greeting")
     succeed("haku_tar", **other.options)
-    leave_host(other)
+    other.leave()
     seen = converge("haku_sync", **other.options)
     environment.engine.docker("image", "rm", environment.image)
     assert (seen.first["layers_loaded"], seen.first["layers_reused"]) == (1, 2)
     assert other.run_image("cat /greeting; stat -c %s /large").split() == ["other", str(20 << 20)]
     assert len(contents(other, tmp_path)[1]) == 3
-    leave_host(other)
+    other.leave()
 
 
 def test_a_base_that_goes_meanwhile_leads_to_a_full_load_once(environment: Environment, tmp_path: Path) -> None:
     """Between the look and the load nobody can be held still, so the look is what is made up here."""
     environment.execute("echo unique to this test > /unique")
     version = package(environment, "one")
-    leave_host(environment)
+    environment.leave()
     engine = connect(EngineSettings(docker_host=environment.engine.url))
     base = engine.find_image(images.BUSYBOX.name)
     reference = f"hakuriver/{environment.name}:sync-1"
@@ -130,7 +123,7 @@ def on_pulled_base(engines: dict[str, Engine], tmp_path: Path) -> Iterator[Envir
     environment = Environment(engine, "on-pulled-base", tmp_path / "shared")
     environment.create(PULLED)
     package(environment, "hello")
-    leave_host(environment)
+    environment.leave()
     yield environment
     for reference in [*environment.references, PULLED]:
         engine.docker("image", "rm", "--force", reference)
@@ -187,7 +180,7 @@ def test_a_compressed_base_that_cannot_be_named_leads_to_a_full_load_that_says_s
 
 def test_going_back_and_forth_between_kept_images_reads_nothing(environment: Environment) -> None:
     older, newer = package(environment, "one"), package(environment, "two")
-    leave_host(environment)
+    environment.leave()
     options = {**environment.options, "keep_images": 1}
     succeed("haku_sync", **options, version=older)
     assert converge("haku_sync", **options).first["former_versions"] == [older]
@@ -204,7 +197,7 @@ def test_going_back_and_forth_between_kept_images_reads_nothing(environment: Env
 
 def test_no_more_former_images_stay_than_asked_for_but_those_in_use(environment: Environment) -> None:
     versions = [package(environment, greeting) for greeting in ("one", "two", "three", "four")]
-    leave_host(environment)
+    environment.leave()
     one, two, three, four = versions
     succeed("haku_sync", **environment.options, version=one)
     environment.engine.docker("create", "--name", environment.name, environment.image, "true")

@@ -47,9 +47,7 @@ def served(one_environment: Environment, tmp_path: Path) -> Iterator[Served]:
     for greeting in ("one", "two"):
         one_environment.execute(f"echo {greeting} > /greeting")
         versions.append(succeed("haku_tar", **one_environment.options, keep=9)["version"])
-    one_environment.engine.docker("rm", "--force", one_environment.name)
-    for reference in one_environment.references:
-        one_environment.engine.docker("image", "rm", "--force", reference)
+    one_environment.leave()
     with serving(one_environment.tarballs, tmp_path / "nginx") as server:
         yield Served(one_environment, server, *versions)
 

@@ -60,7 +60,9 @@ class OwnCommit:
         if shifted or answer is None:
             return None
         try:
-            base = stored_image(info, container.image_id)
+            # The image may be an index of several platforms; newer engines tell which one the container is of.
+            described = answer.get("ImageManifestDescriptor") or {}
+            base = stored_image(info, described.get("digest") or container.image_id)
         except StorageError:
             return None
         classic = info.get("Driver") == "overlay2"

@@ -158,14 +158,18 @@ class _ContentImage(StoredImage):
         document: dict[str, Any] = json.loads(_proven(self._blobs, digest))
         if "config" in document:
             return document
+        found = {}
         for descriptor in document["manifests"]:
             if "attestation-manifest" in str(descriptor.get("annotations")):
                 continue
             if (self._blobs / _hex(descriptor["digest"])).exists():
                 manifest = self._manifest(descriptor["digest"])
                 if all((self._blobs / _hex(layer["digest"])).exists() for layer in manifest["layers"]):
-                    return manifest
-        raise LookupError(f"{digest} leads to no image whose layers are here")
+                    found[descriptor["digest"]] = manifest
+        if len(found) != 1:
+            # With several platforms here, the index does not tell which of them is meant.
+            raise LookupError(f"{digest} leads to {len(found) or 'no'} images whose layers are here")
+        return found.popitem()[1]
 
 
 @dataclass(frozen=True)

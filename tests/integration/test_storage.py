@@ -21,7 +21,7 @@ from tests.integration.environment import Environment
 from tests.integration.modules import Result, fail, succeed, without
 from tests.lab import images
 from tests.lab.engines import Engine
-from tests.tarballs import add, document, sha256
+from tests.tarballs import HandMade, add, document, hand_made, sha256, tar_of
 
 # Names are bytes to a kernel: not all are UTF-8, or of one line, or short.
 NAMES = [b"odd/\xff\xfe", "odd/ümlaut".encode(), b"odd/two\nlines", b"odd/ space ", b"odd/\\back", b"odd/" + b"n" * 200]
@@ -262,6 +262,55 @@ def test_a_base_that_came_compressed_is_packaged_uncompressed_and_shared(
         succeed("haku_sync", **environment.options)
         assert environment.inspect(environment.image)["RootFS"]["Layers"] == diff_ids
         assert environment.run_image("cat /numbers") == "0\n1\n"
+    finally:
+        engine.docker("rm", "--force", environment.name)
+        engine.docker("image", "rm", "--force", name)
+
+
+def image_of_two_platforms(path: Path, name: str) -> str:
+    """Write the lab's base image with another platform's before it; returns the diff ID of the base image's layer."""
+    with tarfile.open(images.BUSYBOX.tarball) as tar:
+        layer, text = (tar.extractfile(name) for name in ("layer.tar", "config.json"))
+        assert layer
+        assert text
+        own = HandMade((layer.read(),), text.read())
+    other = hand_made(tar_of({"other": b"platform"}))
+    blobs = []
+
+    def put(kind: str, blob: bytes) -> dict[str, Any]:
+        blobs.append(blob)
+        kind = f"application/vnd.oci.image.{kind}"
+        return {"mediaType": kind, "digest": f"sha256:{sha256(blob)}", "size": len(blob)}
+
+    manifests = []
+    for image, architecture in ((other, "riscv64"), (own, json.loads(own.config)["architecture"])):
+        layers = [put("layer.v1.tar", image.layers[0])]
+        config = put("config.v1+json", image.config)
+        manifest = json.dumps({"schemaVersion": 2, "config": config, "layers": layers}).encode()
+        platform = {"os": "linux", "architecture": architecture}
+        manifests.append({**put("manifest.v1+json", manifest), "platform": platform})
+    index = put("index.v1+json", json.dumps({"schemaVersion": 2, "manifests": manifests}).encode())
+    index["annotations"] = {"io.containerd.image.name": f"docker.io/{name}"}
+    with tarfile.open(path, "w") as tar:
+        for blob in blobs:
+            add(tar, f"blobs/sha256/{sha256(blob)}", blob)
+        add(tar, "index.json", json.dumps({"schemaVersion": 2, "manifests": [index]}).encode())
+        add(tar, "oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+    return own.diff_ids[0]
+
+
+@pytest.mark.parametrize("engine", ["d28c"], indirect=True)
+def test_of_several_platforms_the_container_s_own_is_packaged(environment: Environment, tmp_path: Path) -> None:
+    engine, name = environment.engine, f"haku-test/{environment.name}:platforms"
+    base = image_of_two_platforms(tmp_path / "image.tar", name)
+    engine.docker("load", stdin=tmp_path / "image.tar")
+    engine.docker("rm", "--force", environment.name)
+    try:
+        environment.create(name)
+        environment.execute("echo more > /more")
+        result = succeed("haku_tar", **environment.options)
+        assert f"sha256:{sha256(layers(environment.tarball(result['version']))[0])}" == base
+        assert environment.execute("cat /more") == "more\n"
     finally:
         engine.docker("rm", "--force", environment.name)
         engine.docker("image", "rm", "--force", name)

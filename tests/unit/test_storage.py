@@ -287,10 +287,17 @@ def test_a_blob_that_was_touched_gives_no_layer(
     tree.refused()
 
 
+def test_which_of_several_platforms_is_meant_is_not_guessed(tmp_path: Path) -> None:
+    tree, other = content(tmp_path, MADE), content(tmp_path, hand_made(b"other"))
+    both = {"manifests": [{"digest": other.image_id}, {"digest": tree.image_id}]}
+    with pytest.raises(StorageError, match="leads to 2 images"):
+        stored_image(tree.info, put(blobs_of(tmp_path), json.dumps(both).encode())["digest"])
+
+
 def test_an_index_without_an_image_whose_layers_are_here_is_said(tmp_path: Path) -> None:
     tree = content(tmp_path, MADE, index=True)
     (blobs_of(tmp_path) / MADE.diff_ids[1][7:]).unlink()
-    with pytest.raises(StorageError, match="leads to no image whose layers are here"):
+    with pytest.raises(StorageError, match="leads to no images whose layers are here"):
         tree.open()
 
 

@@ -402,6 +402,7 @@ def killed_package(environment: Environment, tmp_path: Path, step: str, seconds:
     assert packager.returncode == -signal.SIGKILL
 
 
+@pytest.mark.parametrize("engine", ["d28c"], indirect=True)
 @pytest.mark.parametrize(
     "step",
     [
@@ -414,34 +415,35 @@ def killed_package(environment: Environment, tmp_path: Path, step: str, seconds:
         "after remove_container 1",
     ],
 )
-def test_a_packager_killed_at_any_step_costs_nothing(one_environment: Environment, tmp_path: Path, step: str) -> None:
-    succeed("haku_tar", **one_environment.options)
-    one_environment.execute("echo precious > /precious")
-    killed_package(one_environment, tmp_path, step, seconds=0.01)
+def test_a_packager_killed_at_any_step_costs_nothing(environment: Environment, tmp_path: Path, step: str) -> None:
+    succeed("haku_tar", **environment.options)
+    environment.execute("echo precious > /precious")
+    killed_package(environment, tmp_path, step, seconds=0.01)
     # Whatever was left is nobody's work: somebody else brings the container back.
-    until(lambda: one_environment.name in running(one_environment))
-    assert one_environment.execute("cat /precious") == "precious\n"
-    result = succeed("haku_tar", **one_environment.options)
-    assert containers(one_environment) == [one_environment.name]
-    assert one_environment.running
-    assert one_environment.execute("cat /precious") == "precious\n"
-    assert one_environment.versions == [result["version"]]
-    assert one_environment.leftovers == []
+    until(lambda: environment.name in running(environment))
+    assert environment.execute("cat /precious") == "precious\n"
+    result = succeed("haku_tar", **environment.options)
+    assert containers(environment) == [environment.name]
+    assert environment.running
+    assert environment.execute("cat /precious") == "precious\n"
+    assert environment.versions == [result["version"]]
+    assert environment.leftovers == []
 
 
+@pytest.mark.parametrize("engine", ["d26"], indirect=True)
 @pytest.mark.parametrize("step", ["after rename_container 1", "after create_container 1"])
 def test_a_stopped_container_is_put_back_by_the_next_package(
-    one_environment: Environment, tmp_path: Path, step: str
+    environment: Environment, tmp_path: Path, step: str
 ) -> None:
-    one_environment.execute("echo precious > /precious")
-    one_environment.engine.docker("stop", one_environment.name)
-    killed_package(one_environment, tmp_path, step)
-    assert f"{one_environment.name}.FORMER" in containers(one_environment)
-    assert succeed("haku_tar", **one_environment.options)["rebased"]
-    assert containers(one_environment) == [one_environment.name]
-    assert not one_environment.running
-    one_environment.engine.docker("start", one_environment.name)
-    assert one_environment.execute("cat /precious") == "precious\n"
+    environment.execute("echo precious > /precious")
+    environment.engine.docker("stop", environment.name)
+    killed_package(environment, tmp_path, step)
+    assert f"{environment.name}.FORMER" in containers(environment)
+    assert succeed("haku_tar", **environment.options)["rebased"]
+    assert containers(environment) == [environment.name]
+    assert not environment.running
+    environment.engine.docker("start", environment.name)
+    assert environment.execute("cat /precious") == "precious\n"
 
 
 FORGETFUL = """
@@ -459,28 +461,28 @@ Engine.{method} = forgetful
 """
 
 
+@pytest.mark.parametrize("engine", ["d26"], indirect=True)
 @pytest.mark.parametrize("method", ["rename_container", "create_container", "load", "start"])
-def test_an_engine_whose_answer_is_lost_has_done_no_harm(
-    one_environment: Environment, tmp_path: Path, method: str
-) -> None:
-    scene = Scene(one_environment, one_environment.inspect(one_environment.name)["Id"])
+def test_an_engine_whose_answer_is_lost_has_done_no_harm(environment: Environment, tmp_path: Path, method: str) -> None:
+    scene = Scene(environment, environment.inspect(environment.name)["Id"])
     (tmp_path / "sitecustomize.py").write_text(FORGETFUL.format(method=method))
     path = {"PYTHONPATH": f"{CHECKOUT / '.checkout'}:{tmp_path}"}
-    assert "The answer was lost" in fail("haku_tar", **one_environment.options, environment=path)
+    assert "The answer was lost" in fail("haku_tar", **environment.options, environment=path)
     scene.assert_restored([])
 
 
+@pytest.mark.parametrize("engine", ["d20"], indirect=True)
 @pytest.mark.xfail(reason="nothing tells the image of a dead packager from one that keep_images asked for")
 @pytest.mark.parametrize("step", ["after load 1", "after start 1"])
 def test_the_next_package_removes_the_image_of_a_killed_one(
-    one_environment: Environment, tmp_path: Path, step: str
+    environment: Environment, tmp_path: Path, step: str
 ) -> None:
-    succeed("haku_tar", **one_environment.options)
-    one_environment.execute("echo more > /more")
-    killed_package(one_environment, tmp_path, step)
-    one_environment.execute("echo more > /still")
-    result = succeed("haku_tar", **one_environment.options)
-    assert one_environment.references == [one_environment.image_of(result["version"])]
+    succeed("haku_tar", **environment.options)
+    environment.execute("echo more > /more")
+    killed_package(environment, tmp_path, step)
+    environment.execute("echo more > /still")
+    result = succeed("haku_tar", **environment.options)
+    assert environment.references == [environment.image_of(result["version"])]
 
 
 def test_two_environments_are_packaged_at_once(one_environment: Environment) -> None:

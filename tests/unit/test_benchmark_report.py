@@ -174,7 +174,7 @@ def test_the_chart_is_an_image_with_a_bar_for_each_contender() -> None:
     ours = case(results.CHANGE_SYNC)
     drawn = ET.fromstring(chart.svg(MACHINE, Results([*taken(ours, 0.1), *taken(ours.by(DOCKER), 1.5)])))
     bars = [element for element in drawn.iter() if element.tag.endswith("rect")]
-    widths = [float(bar.attrib["width"]) for bar in bars]
+    widths = [float(each.attrib["width"]) for each in bars]
     assert widths[1] == pytest.approx(15 * widths[0], rel=0.01)
     assert "prefers-color-scheme: dark" in chart.svg(MACHINE, Results())
 

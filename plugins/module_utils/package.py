@@ -41,8 +41,8 @@ def package(engine: Engine, catalogue: Catalogue, wish: Packaging, check_mode: b
     with _lock(catalogue, wish, check_mode):
         if not check_mode:
             catalogue.remove_stale_partials(wish.environment)
-            remove_stale_snapshots(engine, wish.repository)
             recover(engine, wish.environment)
+            remove_stale_snapshots(engine, wish.repository)
         container = _container(engine, wish)
         versions = catalogue.versions(wish.environment)
         with ExitStack() as stack:

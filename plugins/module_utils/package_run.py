@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import tempfile
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from ansible_collections.haku.river.plugins.module_utils.compaction import Compa
 from ansible_collections.haku.river.plugins.module_utils.container import Container
 from ansible_collections.haku.river.plugins.module_utils.container_steps import on_failure
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
-from ansible_collections.haku.river.plugins.module_utils.errors import ArchiveError, EngineError
+from ansible_collections.haku.river.plugins.module_utils.errors import ArchiveError, EngineError, HakuError
 from ansible_collections.haku.river.plugins.module_utils.image import Identity, run_configuration
 from ansible_collections.haku.river.plugins.module_utils.names import TarballName
 from ansible_collections.haku.river.plugins.module_utils.own_commit import OwnCommit
@@ -34,6 +35,8 @@ from ansible_collections.haku.river.plugins.module_utils.snapshot import (
     Absence,
     Snapshot,
     away,
+    host_reference,
+    remove_unused_images,
     take,
     temporary_reference,
 )
@@ -77,6 +80,16 @@ class Scene:
         """Whether the container is at rest when it is committed, so that another can take its place."""
         return self.is_alive or self.container.state in ("created", "exited")
 
+    @functools.cached_property
+    def dependents(self) -> tuple[str, ...]:
+        """The containers in the network of this one, which know it by its ID."""
+        mode = f"container:{self.container.id}"
+        return tuple(
+            each["Names"][0].lstrip("/")
+            for each in self.engine.containers()
+            if (each.get("HostConfig") or {}).get("NetworkMode") == mode
+        )
+
 
 @dataclass(frozen=True)
 class Done:
@@ -98,7 +111,8 @@ def foresee(scene: Scene) -> Done:
     compacted = plan.rebase and _compaction(scene, own_commit) is not None
     unknown = None if plan.publish else 0
     facts = {"layers_from": None, "layers_written": unknown, "layers_cloned": unknown, "bytes_written": unknown}
-    return Done(plan, {**facts, "compacted": compacted}, _obstacle(plan, taken.obstacle))
+    warnings = (*_obstacle(plan, taken.obstacle), *_why_not_rebased(scene, plan))
+    return Done(plan, {**facts, "compacted": compacted}, warnings)
 
 
 def perform(scene: Scene) -> Done:
@@ -119,22 +133,43 @@ def perform(scene: Scene) -> Done:
                 taken = compacted.under(taken, top_file)
             plan = _decide(scene, taken)
             if plan.rebase and taken.stored:
-                version = f"{wish.repository}:{taken.timestamp}"
-                held.enter_context(on_failure(lambda: _remove_unused(engine, version)))
+                version = host_reference(wish.repository, taken.timestamp)
+                held.enter_context(on_failure(lambda: remove_unused_images(engine, wish.repository)))
                 held.enter_context(on_failure(replacement.undo))
                 _load(engine, taken.stored, taken.identity, version)
                 replacement.begin(version)
         facts, warnings = _apply(plan, scene, taken)
+        if replacement.begun:
+            _check_continued(scene)
     if replacement.begun:
         replacement.finish()
-        _remove_superseded(scene)
+        remove_unused_images(engine, wish.repository)
     facts = {**facts, "compacted": bool(compacted), "away_seconds": round(absence.seconds, 3)}
-    return Done(plan, facts, warnings)
+    return Done(plan, facts, (*warnings, *_why_not_rebased(scene, plan)))
+
+
+def _check_continued(scene: Scene) -> None:
+    """Raise `HakuError` if the container ran before and does not run on the packaged image."""
+    answer = scene.engine.find_container(scene.wish.environment)
+    if scene.container.state == "running" and not (answer and answer["State"]["Running"]):
+        raise HakuError(
+            f"{scene.wish.environment} was packaged, but its container does not keep running on that image",
+            where=scene.engine.url,
+            cause=f"it ended with exit code {answer['State']['ExitCode']}" if answer else "somebody removed it",
+            remedy="The container from before is back. Look at what it runs, or package it with rebase: false",
+        )
+
+
+def _why_not_rebased(scene: Scene, plan: Plan) -> tuple[str, ...]:
+    if not (plan.publish and scene.wish.rebase and scene.dependents):
+        return ()
+    names = ", ".join(scene.dependents)
+    return (f"The container continues as it is and not on the package, or these would lose its network: {names}",)
 
 
 def _compaction(scene: Scene, own_commit: OwnCommit | None) -> Compaction | None:
     """What is to be compacted before the container gets one layer more, if it does."""
-    if not (scene.wish.rebase and scene.is_replaceable):
+    if not (scene.wish.rebase and scene.is_replaceable) or scene.dependents:
         return None
     try:
         compaction = plan_compaction(stored_image(scene.info, scene.container.image_id), scene.wish.max_layers)
@@ -182,7 +217,7 @@ def _absence(scene: Scene) -> AbstractContextManager[Absence]:
 
 def _decide(scene: Scene, taken: Snapshot) -> Plan:
     newest = scene.former.image.identity if scene.former else None
-    can_rebase = taken.stored is not None and scene.is_replaceable
+    can_rebase = taken.stored is not None and scene.is_replaceable and not scene.dependents
     return plan_package(scene.wish, taken, newest, scene.versions, scene.now, can_rebase)
 
 
@@ -207,21 +242,6 @@ def _load(engine: Engine, stored: StoredImage, identity: Identity, reference: st
             cause=f"it has {loaded.identity if loaded else 'nothing'}, not {identity}",
             remedy="Set rebase: false, with which each package has all changes since the container was created",
         )
-
-
-def _remove_superseded(scene: Scene) -> None:
-    """Remove the image that the former container continued on, if packaging made it and nothing uses it any more."""
-    image = scene.engine.find_image(scene.container.image_id)
-    for reference in image.tags if image else ():
-        repository, _colon, tag = reference.rpartition(":")
-        if repository == scene.wish.repository and tag.isdigit():
-            _remove_unused(scene.engine, reference)
-
-
-def _remove_unused(engine: Engine, reference: str) -> None:
-    image = engine.find_image(reference)
-    if image and image.id not in {container["ImageID"] for container in engine.containers()}:
-        engine.remove_image(reference)
 
 
 def _apply(plan: Plan, scene: Scene, taken: Snapshot) -> tuple[Mapping[str, Any], tuple[str, ...]]:

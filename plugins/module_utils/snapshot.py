@@ -20,7 +20,8 @@ from ansible_collections.haku.river.plugins.module_utils.image import Identity, 
 from ansible_collections.haku.river.plugins.module_utils.rebase import recover
 from ansible_collections.haku.river.plugins.module_utils.storage import StorageError, StoredImage, stored_image
 
-_TAG_PREFIX = "package-"
+_SNAPSHOT_PREFIX = "package-"
+_HOST_PREFIX = "host-"
 COMMENT = "haku.river"
 """What `docker history` says of a layer that a package has made."""
 
@@ -49,7 +50,12 @@ class Absence:
 
 def temporary_reference(repository: str) -> str:
     """A new name for a snapshot, which `remove_stale_snapshots` knows."""
-    return f"{repository}:{_TAG_PREFIX}{secrets.token_hex(4)}"
+    return f"{repository}:{_SNAPSHOT_PREFIX}{secrets.token_hex(4)}"
+
+
+def host_reference(repository: str, timestamp: int) -> str:
+    """What the image of a version is called on which the env container continues."""
+    return f"{repository}:{_HOST_PREFIX}{timestamp}"
 
 
 def take(engine: Engine, container: Container, reference: str, pause: bool) -> Snapshot:
@@ -83,9 +89,23 @@ def away(engine: Engine, container: Container, name: str, stop_timeout_seconds: 
 
 def remove_stale_snapshots(engine: Engine, repository: str) -> None:
     """Clean up after packagers that died. Only who holds the environment's lock may call this."""
-    for reference in engine.tags_of(repository):
-        if reference.startswith(f"{repository}:{_TAG_PREFIX}"):
+    for reference in _tagged(engine, repository, _SNAPSHOT_PREFIX):
+        engine.remove_image(reference)
+    remove_unused_images(engine, repository)
+
+
+def remove_unused_images(engine: Engine, repository: str) -> None:
+    """Remove the images that an env container continued on, and does no more."""
+    references = _tagged(engine, repository, _HOST_PREFIX)
+    used = {container["ImageID"] for container in engine.containers()} if references else set()
+    for reference in references:
+        image = engine.find_image(reference)
+        if image and image.id not in used:
             engine.remove_image(reference)
+
+
+def _tagged(engine: Engine, repository: str, prefix: str) -> list[str]:
+    return [tag for tag in engine.tags_of(repository) if tag.startswith(f"{repository}:{prefix}")]
 
 
 def _restore(engine: Engine, container: Container, name: str) -> None:

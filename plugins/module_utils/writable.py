@@ -28,7 +28,7 @@ from ansible_collections.haku.river.plugins.module_utils.storage import StorageE
 _CHUNK_BYTES = 1 << 20
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
-_OVERLAY_OPAQUE = "trusted.overlay.opaque"
+_OVERLAY_OPAQUE = ("trusted.overlay.opaque", b"y")  # `x` says something else
 # What makes a file of the writable layer only a part of itself.
 _PARTIAL = ("trusted.overlay.metacopy", "trusted.overlay.redirect")
 _ESCAPED = re.compile(r"\\([0-7]{3})")
@@ -64,7 +64,7 @@ class WritableLayer:
         yield bytes(2 * tarfile.BLOCKSIZE)
 
     def _is_as_below(self, path: Path, found: os.stat_result) -> bool:
-        if not stat.S_ISDIR(found.st_mode) or _attribute(path, _OVERLAY_OPAQUE):
+        if not stat.S_ISDIR(found.st_mode) or _is_opaque(path):
             return False
         relative = path.relative_to(self.upper)
         for lower in self.lowers:
@@ -172,7 +172,7 @@ def _entries(path: Path, found: os.stat_result, name: str, seen: dict[tuple[int,
     elif entry.isreg() and found.st_nlink > 1:
         seen[inode] = name
     yield entry
-    if entry.isdir() and _attribute(path, _OVERLAY_OPAQUE):
+    if entry.isdir() and _is_opaque(path):
         yield TarInfo(f"{name}/{_OPAQUE}")
 
 
@@ -203,6 +203,11 @@ def _portable_attributes(path: Path) -> dict[str, str]:
     names = os.listxattr(path, follow_symlinks=False)
     kept = sorted(name for name in names if name == "security.capability" or name.startswith("user."))
     return {name: os.fsdecode(_attribute(path, name) or b"") for name in kept}
+
+
+def _is_opaque(directory: Path) -> bool:
+    name, value = _OVERLAY_OPAQUE
+    return _attribute(directory, name) == value
 
 
 def _attribute(path: Path, name: str) -> bytes | None:

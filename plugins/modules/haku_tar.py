@@ -90,9 +90,10 @@ options:
       - Let the container continue on the image that was made of it, so that the next package has only what changes from
         now on, as one more layer. Another container takes its place, with the same name, settings, labels, mounts,
         volumes and networks. It has a new ID, and its log begins anew.
-      - The image stays on this machine as C(<image_prefix>/<name>:<version>) while the container needs it.
+      - The image stays on this machine as C(<image_prefix>/<name>:host-<version>) while the container needs it.
       - It needs the engine's storage to be readable, and a container that is stopped for the commit. A paused one, or
-        one that is packaged with O(consistency=pause), keeps its processes and so continues as it is.
+        one that is packaged with O(consistency=pause), keeps its processes and so continues as it is. So does one
+        whose network other containers use, as they know it by its ID; a warning says so.
       - If V(false), each package has all that was changed since the container was created, as one layer.
     type: bool
     default: true

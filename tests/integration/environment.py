@@ -45,7 +45,7 @@ class Environment:
 
     def image_of(self, version: int) -> str:
         """The tag of the image that the container continues on after that version was packaged."""
-        return f"hakuriver/{self.name}:{version}"
+        return f"hakuriver/{self.name}:host-{version}"
 
     def on(self, engine: Engine) -> Environment:
         """The same environment as another engine sees it."""

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.integration.environment import Environment
-from tests.integration.modules import CHECKOUT, fail, result_of, start_module, succeed
+from tests.integration.modules import CHECKOUT, converge, fail, result_of, start_module, succeed
 from tests.lab import images
 from tests.lab.host import run
 
@@ -315,6 +315,35 @@ def test_a_container_that_is_in_the_way_is_told_with_the_remedy(one_environment:
     assert succeed("haku_tar", **one_environment.options, rebase=False)["published"]
 
 
+def test_a_container_whose_network_others_use_continues_as_it_is(one_environment: Environment) -> None:
+    engine, sidecar = one_environment.engine, f"{one_environment.name}-sidecar"
+    network = f"--network=container:{one_environment.name}"
+    engine.docker("run", "--detach", "--init", "--name", sidecar, network, images.BUSYBOX.name, "sleep", "infinity")
+    container = one_environment.inspect(one_environment.name)["Id"]
+    seen = converge("haku_tar", **one_environment.options)
+    assert (seen.first["published"], seen.first["rebased"]) == (True, False)
+    assert sidecar in str(seen.first["warnings"])
+    assert one_environment.inspect(one_environment.name)["Id"] == container
+    engine.docker("restart", "--time", "1", sidecar)
+    engine.docker("rm", "--force", sidecar)
+    one_environment.execute("echo more > /more")
+    assert succeed("haku_tar", **one_environment.options)["rebased"]
+
+
+def test_a_container_that_does_not_keep_running_on_its_package_is_put_back(one_environment: Environment) -> None:
+    here = "[ -e /host ] || hostname >/host; [ $(cat /host) = $(hostname) ] || exit 3; sleep infinity"
+    begin(one_environment, "--init", "--network=none", command=("sh", "-c", here))
+    one_environment.execute("dd if=/dev/urandom of=/large bs=1M count=50 2>/dev/null")
+    scene = Scene(one_environment, one_environment.inspect(one_environment.name)["Id"])
+    sentence = fail("haku_tar", **one_environment.options)
+    assert "does not keep running on that image: it ended with exit code 3" in sentence
+    assert one_environment.inspect(one_environment.name)["Id"] == scene.container_id
+    assert one_environment.running
+    assert containers(one_environment) == [one_environment.name]
+    assert one_environment.references == []
+    assert succeed("haku_tar", **one_environment.options, rebase=False)["published"] is False
+
+
 def test_a_container_that_cannot_start_any_more_keeps_its_name_and_files(one_environment: Environment) -> None:
     # The engine's directory is the one that is the same inside its mount namespace and outside.
     device = one_environment.engine.socket.with_name(f"{one_environment.name}-device")
@@ -472,7 +501,6 @@ def test_an_engine_whose_answer_is_lost_has_done_no_harm(environment: Environmen
 
 
 @pytest.mark.parametrize("engine", ["d20"], indirect=True)
-@pytest.mark.xfail(reason="nothing tells the image of a dead packager from one that keep_images asked for")
 @pytest.mark.parametrize("step", ["after load 1", "after start 1"])
 def test_the_next_package_removes_the_image_of_a_killed_one(
     environment: Environment, tmp_path: Path, step: str
@@ -480,6 +508,7 @@ def test_the_next_package_removes_the_image_of_a_killed_one(
     succeed("haku_tar", **environment.options)
     environment.execute("echo more > /more")
     killed_package(environment, tmp_path, step)
+    until(lambda: environment.name in running(environment))
     environment.execute("echo more > /still")
     result = succeed("haku_tar", **environment.options)
     assert environment.references == [environment.image_of(result["version"])]

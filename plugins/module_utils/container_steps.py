@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
 from ansible_collections.haku.river.plugins.module_utils.errors import EngineError, HakuError
+from ansible_collections.haku.river.plugins.module_utils.host_image import remove_unused_image
 from ansible_collections.haku.river.plugins.module_utils.names import LABEL_ENVIRONMENT, LABEL_IMAGE, LABEL_MANAGED
 from ansible_collections.haku.river.plugins.module_utils.settings import Settings, inherited_volumes
 
@@ -258,11 +259,16 @@ def _stop(engine: Engine, name: str, state: str, timeout_seconds: int) -> None:
 
 
 def _remove(engine: Engine, name: str) -> None:
-    """Remove a container with its anonymous volumes, those also that it has taken over from the one it continues."""
+    """Remove a container with what is its alone: anonymous volumes, and the image that it continues on after a package.
+
+    Its volumes are those also that it has taken over from the container before.
+    """
     answer = engine.find_container(name)
     engine.remove_container(name, force=True)
-    for volume in inherited_volumes(answer) if answer else ():
-        engine.remove_volume(volume)
+    if answer:
+        for volume in inherited_volumes(answer):
+            engine.remove_volume(volume)
+        remove_unused_image(engine, answer["Image"])
 
 
 def _create(engine: Engine, name: str, settings: Settings) -> str:

@@ -21,6 +21,7 @@ from ansible_collections.haku.river.plugins.module_utils.container import Contai
 from ansible_collections.haku.river.plugins.module_utils.container_steps import on_failure
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
 from ansible_collections.haku.river.plugins.module_utils.errors import ArchiveError, EngineError, HakuError
+from ansible_collections.haku.river.plugins.module_utils.host_image import host_reference, remove_unused_images
 from ansible_collections.haku.river.plugins.module_utils.image import Identity, run_configuration
 from ansible_collections.haku.river.plugins.module_utils.names import TarballName
 from ansible_collections.haku.river.plugins.module_utils.own_commit import OwnCommit
@@ -35,8 +36,6 @@ from ansible_collections.haku.river.plugins.module_utils.snapshot import (
     Absence,
     Snapshot,
     away,
-    host_reference,
-    remove_unused_images,
     take,
     temporary_reference,
 )

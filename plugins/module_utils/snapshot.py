@@ -16,12 +16,12 @@ from dataclasses import dataclass, replace
 from ansible_collections.haku.river.plugins.module_utils.container import Container
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
 from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
+from ansible_collections.haku.river.plugins.module_utils.host_image import remove_unused_images
 from ansible_collections.haku.river.plugins.module_utils.image import Identity, portable_configuration
 from ansible_collections.haku.river.plugins.module_utils.rebase import recover
 from ansible_collections.haku.river.plugins.module_utils.storage import StorageError, StoredImage, stored_image
 
-_SNAPSHOT_PREFIX = "package-"
-_HOST_PREFIX = "host-"
+_TAG_PREFIX = "package-"
 COMMENT = "haku.river"
 """What `docker history` says of a layer that a package has made."""
 
@@ -50,12 +50,7 @@ class Absence:
 
 def temporary_reference(repository: str) -> str:
     """A new name for a snapshot, which `remove_stale_snapshots` knows."""
-    return f"{repository}:{_SNAPSHOT_PREFIX}{secrets.token_hex(4)}"
-
-
-def host_reference(repository: str, timestamp: int) -> str:
-    """What the image of a version is called on which the env container continues."""
-    return f"{repository}:{_HOST_PREFIX}{timestamp}"
+    return f"{repository}:{_TAG_PREFIX}{secrets.token_hex(4)}"
 
 
 def take(engine: Engine, container: Container, reference: str, pause: bool) -> Snapshot:
@@ -68,7 +63,7 @@ def take(engine: Engine, container: Container, reference: str, pause: bool) -> S
     configuration = portable_configuration(image.identity.configuration, base.identity.configuration if base else {})
     snapshot = Snapshot(reference, Identity(image.identity.diff_ids, configuration), image.timestamp)
     try:
-        return replace(snapshot, stored=stored_image(engine.info(), image.id))
+        return replace(snapshot, stored=stored_image(engine.description, image.id))
     except StorageError as error:
         return replace(snapshot, obstacle=error)
 
@@ -89,23 +84,10 @@ def away(engine: Engine, container: Container, name: str, stop_timeout_seconds: 
 
 def remove_stale_snapshots(engine: Engine, repository: str) -> None:
     """Clean up after packagers that died. Only who holds the environment's lock may call this."""
-    for reference in _tagged(engine, repository, _SNAPSHOT_PREFIX):
-        engine.remove_image(reference)
-    remove_unused_images(engine, repository)
-
-
-def remove_unused_images(engine: Engine, repository: str) -> None:
-    """Remove the images that an env container continued on, and does no more."""
-    references = _tagged(engine, repository, _HOST_PREFIX)
-    used = {container["ImageID"] for container in engine.containers()} if references else set()
-    for reference in references:
-        image = engine.find_image(reference)
-        if image and image.id not in used:
+    for reference in engine.tags_of(repository):
+        if reference.startswith(f"{repository}:{_TAG_PREFIX}"):
             engine.remove_image(reference)
-
-
-def _tagged(engine: Engine, repository: str, prefix: str) -> list[str]:
-    return [tag for tag in engine.tags_of(repository) if tag.startswith(f"{repository}:{prefix}")]
+    remove_unused_images(engine, repository)
 
 
 def _restore(engine: Engine, container: Container, name: str) -> None:

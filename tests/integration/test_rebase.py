@@ -514,6 +514,20 @@ def test_the_next_package_removes_the_image_of_a_killed_one(
     assert environment.references == [environment.image_of(result["version"])]
 
 
+@pytest.mark.parametrize("engine", ["d20", "d28c"], indirect=True)
+def test_without_the_container_its_image_goes_too_unless_another_needs_it(environment: Environment) -> None:
+    image = environment.image_of(succeed("haku_tar", **environment.options)["version"])
+    guest = f"{environment.name}-guest"
+    environment.engine.docker("create", "--name", guest, image)
+    environment.execute("echo more > /more")
+    newer = environment.image_of(succeed("haku_tar", **environment.options)["version"])
+    assert environment.references == [image, newer]
+    environment.engine.docker("rm", guest)
+    succeed("haku_container", name=environment.name, docker_host=environment.engine.url, state="absent")
+    assert environment.references == [image]
+    environment.engine.docker("image", "rm", image)
+
+
 def test_two_environments_are_packaged_at_once(one_environment: Environment) -> None:
     other = Environment(one_environment.engine, f"other-{one_environment.name}", one_environment.shared)
     other.create(images.BUSYBOX.name)

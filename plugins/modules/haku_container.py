@@ -51,8 +51,8 @@ options:
       - V(started) also has it run. A paused container goes on; one that keeps failing is restarted.
       - V(stopped) also has it not run. Its changes are kept.
       - V(restarted) restarts it, or starts one that is stopped or new. This is a change in every run.
-      - V(absent) stops and removes it, with all changes made inside it and its anonymous volumes. Tarballs and images
-        stay.
+      - V(absent) stops and removes it, with all changes made inside it and its anonymous volumes. Tarballs and
+        images stay, but for the one that only this container continues on after a package.
     type: str
     choices: [present, started, stopped, restarted, absent]
     default: started

@@ -34,16 +34,31 @@ def host(machines: dict[str, Machine]) -> Iterator[Machine]:
     host.docker("exec", NAME, "sh", "-c", "dd if=/dev/urandom of=/large bs=1M count=300 2>/dev/null")
     yield host
     host.docker("rm", "--force", NAME)
+    for reference in references(host).split():
+        host.docker("image", "rm", reference)
     for tarball in TARBALLS.glob(f"*{NAME}*"):
         tarball.unlink()
 
 
-def start(machine: Machine, module: str, inventory: Path) -> subprocess.Popen[str]:
+def start(
+    machine: Machine, module: str, inventory: Path, interpreter: str = "/usr/bin/python3"
+) -> subprocess.Popen[str]:
     """Start a module on a machine, over SSH."""
     ansible = str(Path(sys.executable).with_name("ansible"))
     options = f"name={NAME} shared_dir=/shared"
     return subprocess.Popen(
-        [ansible, machine.name, "-i", str(inventory), "-m", module, "-a", options],
+        [
+            ansible,
+            machine.name,
+            "-i",
+            str(inventory),
+            "-m",
+            module,
+            "-a",
+            options,
+            "-e",
+            f"ansible_python_interpreter={interpreter}",
+        ],
         cwd=CHECKOUT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -67,18 +82,47 @@ def restart_engine(machine: Machine, once: Callable[[], object]) -> None:
 
 
 def test_an_engine_that_restarts_during_a_save_costs_a_try(host: Machine, inventory: Path) -> None:
-    with start(host, "haku_tar", inventory) as packaging:
+    with start(host, "haku_tar", inventory, interpreter=without_storage(host)) as packaging:
         restart_engine(host, once=lambda: any(TARBALLS.glob(f".{NAME}-*.part")))
         succeeded, said = outcome(packaging)
     assert not succeeded
     assert "Traceback" not in said
     assert "Cannot save image" in said
     assert list(TARBALLS.glob(f"*{NAME}-*")) == []
+    assert_packaged_next_time(host, inventory)
+
+
+def test_an_engine_that_restarts_while_a_tarball_is_written_costs_a_try_at_most(host: Machine, inventory: Path) -> None:
+    with start(host, "haku_tar", inventory) as packaging:
+        restart_engine(host, once=lambda: any(TARBALLS.glob(f".{NAME}-*.part")))
+        _succeeded, said = outcome(packaging)
+    assert "Traceback" not in said
+    assert_packaged_next_time(host, inventory)
+
+
+def assert_packaged_next_time(host: Machine, inventory: Path) -> None:
+    """The environment is there once, its package as well, and nothing else is left."""
     host.docker("start", NAME)
+    host.docker("exec", NAME, "touch", "/again")
     with start(host, "haku_tar", inventory) as again:
         assert outcome(again)[0]
-    assert len(list(TARBALLS.glob(f"{NAME}-*.tar"))) == 1
-    assert host.docker("image", "ls", "--quiet", f"hakuriver/{NAME}") == ""
+    (tarball,) = TARBALLS.glob(f"*{NAME}-*")
+    version = tarball.stem.rpartition("-")[2]
+    assert references(host) == f"hakuriver/{NAME}:host-{version}"
+    assert host.docker("ps", "--all", "--format", "{{.Names}}", "--filter", f"name={NAME}").strip() == NAME
+
+
+def without_storage(machine: Machine) -> str:
+    """The path of a Python on the machine that cannot see the engine's images."""
+    path = "/usr/local/bin/python-without-storage"
+    hide = 'mount -t tmpfs none /var/lib/docker/image && exec python3 "$@"'
+    machine.run("tee", path, stdin=f"#!/bin/sh\nexec unshare --mount sh -c '{hide}' sh \"$@\"\n".encode())
+    machine.run("chmod", "755", path)
+    return path
+
+
+def references(machine: Machine) -> str:
+    return machine.docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", f"hakuriver/{NAME}").strip()
 
 
 def test_an_engine_that_restarts_during_a_load_costs_a_try(
@@ -96,5 +140,5 @@ def test_an_engine_that_restarts_during_a_load_costs_a_try(
     assert runner.docker("image", "ls", "--quiet", f"hakuriver/{NAME}") == ""
     with start(runner, "haku_sync", inventory) as again:
         assert outcome(again)[0]
-    assert runner.docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", f"hakuriver/{NAME}").strip() == IMAGE
+    assert references(runner) == IMAGE
     runner.docker("image", "rm", IMAGE)

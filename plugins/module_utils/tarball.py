@@ -101,13 +101,13 @@ def write_tarball(
     shared = shared_layers(former, distinct)
     blobs = {layer.diff_id: Blob.of_layer(layer) for layer in shared}
     prefix_bytes = 0
-    with WriteBehind(file) as behind:
-        if former and shared:
-            prefix_bytes = shared[-1].offset + shared[-1].size_bytes + len(_padding(shared[-1].size_bytes))
-            behind.clone(former.fileno(), prefix_bytes)
-        for diff_id in distinct[len(shared) :]:
-            blobs[diff_id] = _write_layer(file, behind.write, diff_id, source)
-        file.writelines(_index(config, [blobs[diff_id] for diff_id in diff_ids], reference))
+    behind = WriteBehind(file)
+    if former and shared:
+        prefix_bytes = shared[-1].offset + shared[-1].size_bytes + len(_padding(shared[-1].size_bytes))
+        behind.clone(former.fileno(), prefix_bytes)
+    for diff_id in distinct[len(shared) :]:
+        blobs[diff_id] = _write_layer(file, behind.write, diff_id, source)
+    file.writelines(_index(config, [blobs[diff_id] for diff_id in diff_ids], reference))
     return Written(distinct[: len(shared)], distinct[len(shared) :], file.tell() - prefix_bytes)
 
 

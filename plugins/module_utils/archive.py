@@ -28,12 +28,12 @@ from tarfile import ReadError, TarFile, TarInfo
 from types import TracebackType
 from typing import Any, Protocol
 
+from ansible_collections.haku.river.plugins.module_utils.ahead import CHUNK_BYTES
 from ansible_collections.haku.river.plugins.module_utils.compression import Compression, decompress, recognise
 from ansible_collections.haku.river.plugins.module_utils.errors import ArchiveError
 from ansible_collections.haku.river.plugins.module_utils.image import Identity, run_configuration
 from ansible_collections.haku.river.plugins.module_utils.timestamps import unix_timestamp
 
-_CHUNK_BYTES = 1 << 20
 # Bounds for hostile tarballs. An image of 127 layers has some 400 entries, and its configuration some 100 KiB.
 _MAX_ENTRIES = 20_000
 _MAX_HEADER_BYTES = 1 << 20
@@ -123,7 +123,7 @@ class LocalFile:
         """Many bytes, one bounded piece after the other."""
         end = offset + size_bytes
         while offset < end:
-            chunk = os.pread(self._descriptor, min(end - offset, _CHUNK_BYTES), offset)
+            chunk = os.pread(self._descriptor, min(end - offset, CHUNK_BYTES), offset)
             if not chunk:
                 return
             self.bytes_read += len(chunk)

@@ -11,9 +11,8 @@ import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from ansible_collections.haku.river.plugins.module_utils.ahead import CHUNK_BYTES
 from ansible_collections.haku.river.plugins.module_utils.errors import ArchiveError
-
-_MAX_CHUNK_BYTES = 1 << 20
 
 
 class Compression(enum.Enum):
@@ -51,7 +50,7 @@ def _gunzip(chunks: Iterable[bytes]) -> Iterator[bytes]:
             while data:
                 if member.eof:
                     member = _new_member()
-                yield member.decompress(data, _MAX_CHUNK_BYTES)
+                yield member.decompress(data, CHUNK_BYTES)
                 data = member.unconsumed_tail or member.unused_data
     except zlib.error as error:
         raise ArchiveError("A layer's gzip stream is damaged", cause=str(error)) from error

@@ -12,7 +12,8 @@ import os
 from collections.abc import Callable
 from typing import BinaryIO
 
-_CHUNK_BYTES = 1 << 20
+from ansible_collections.haku.river.plugins.module_utils.ahead import CHUNK_BYTES
+
 # A reflink shares whole blocks of the file system; 64 KiB is the largest that one has on common machines.
 _BLOCK_BYTES = 64 << 10
 _PIECE_BYTES = 256 << 20
@@ -63,7 +64,7 @@ class WriteBehind:
             self._file.seek(start + copied)
             self._wrote()
         else:
-            self.write(_read(source, min(_CHUNK_BYTES, size_bytes), start))
+            self.write(_read(source, min(CHUNK_BYTES, size_bytes), start))
             self._file.flush()
 
     def _wrote(self) -> None:

@@ -16,9 +16,9 @@ from posixpath import basename, dirname, join, normpath
 from tarfile import TarFile, TarInfo
 from typing import Any
 
+from ansible_collections.haku.river.plugins.module_utils.ahead import CHUNK_BYTES
 from ansible_collections.haku.river.plugins.module_utils.errors import ArchiveError
 
-_CHUNK_BYTES = 1 << 20
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 # What `tarfile` keeps in two places, of which the one in the extended header would win.
@@ -164,10 +164,10 @@ class _Reader(io.RawIOBase):
 
 def _entries(layer: OpenLayer) -> Iterator[tuple[TarFile, TarInfo]]:
     raw: io.RawIOBase = _Reader(layer())
-    reader = io.BufferedReader(raw, _CHUNK_BYTES)
+    reader = io.BufferedReader(raw, CHUNK_BYTES)
     try:
         with tarfile.open(
-            fileobj=reader, mode="r|", bufsize=_CHUNK_BYTES, encoding="utf-8", errors="surrogateescape"
+            fileobj=reader, mode="r|", bufsize=CHUNK_BYTES, encoding="utf-8", errors="surrogateescape"
         ) as tar:
             entry = tar.next()
             while entry is not None:
@@ -187,7 +187,7 @@ def _content(tar: TarFile, entry: TarInfo) -> Iterator[bytes]:
     file = tar.extractfile(entry)
     if file is None or entry.issparse():
         raise ArchiveError(f"{entry.name!r} in a layer is of a kind that layers do not have")
-    yield from iter(lambda: file.read(_CHUNK_BYTES), b"")
+    yield from iter(lambda: file.read(CHUNK_BYTES), b"")
     yield bytes(-entry.size % tarfile.BLOCKSIZE)
 
 

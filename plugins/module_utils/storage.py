@@ -28,12 +28,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ansible_collections.haku.river.plugins.module_utils.ahead import ahead, gathered
+from ansible_collections.haku.river.plugins.module_utils.ahead import CHUNK_BYTES, ahead, gathered
 from ansible_collections.haku.river.plugins.module_utils.compression import decompress, recognise
 from ansible_collections.haku.river.plugins.module_utils.errors import ArchiveError, HakuError
 from ansible_collections.haku.river.plugins.module_utils.tarball import LAYER_TYPE, Blob
 
-_CHUNK_BYTES = 1 << 20
 _MAX_DOCUMENT_BYTES = 16 << 20
 # Entries of a tar-split stream.
 _FILE, _SEGMENT = 1, 2
@@ -148,7 +147,7 @@ class _ContentImage(StoredImage):
             with path.open("rb", buffering=0) as file:
                 compression = recognise(file.read(4))
                 file.seek(0)
-                yield from decompress(iter(lambda: file.read(_CHUNK_BYTES), b""), compression)
+                yield from decompress(iter(lambda: file.read(CHUNK_BYTES), b""), compression)
 
     def blobs(self) -> dict[str, Blob]:
         return dict(self._layers)
@@ -182,7 +181,7 @@ class FileLayer:
     def read(self) -> Iterator[bytes]:
         """Its tar stream, in chunks."""
         self.file.seek(0)
-        yield from iter(lambda: self.file.read(_CHUNK_BYTES), b"")
+        yield from iter(lambda: self.file.read(CHUNK_BYTES), b"")
 
 
 def spool(parts: Iterable[bytes], file: BinaryIO) -> FileLayer:
@@ -251,10 +250,10 @@ def file_contents(path: bytes, size_bytes: int, directory: int | None = None) ->
     descriptor = _open(path, directory)
     try:
         left = size_bytes
-        if left > _CHUNK_BYTES and not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        if left > CHUNK_BYTES and not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise ValueError(f"{os.fsdecode(path)!r} is not a file")
         while left:
-            part = os.read(descriptor, min(left, _CHUNK_BYTES))
+            part = os.read(descriptor, min(left, CHUNK_BYTES))
             if not part:
                 raise ValueError(f"{os.fsdecode(path)!r} is shorter than it was")
             left -= len(part)

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
+from ansible_collections.haku.river.plugins.module_utils.ahead import CHUNK_BYTES
 from ansible_collections.haku.river.plugins.module_utils.archive import Archive, Vanished
 from ansible_collections.haku.river.plugins.module_utils.catalogue import INDEX_NAME
 from ansible_collections.haku.river.plugins.module_utils.engine import own_words
@@ -50,7 +51,6 @@ WEB_OPTIONS: dict[str, dict[str, Any]] = {
 }
 """The argument specification of the doc fragment `haku.river.catalogue.web`."""
 
-_CHUNK_BYTES = 1 << 20
 # A tarball ends with its index, and what is read of it before are headers of 512 bytes.
 _TAIL_BYTES = 32 << 10
 _HEADER_BYTES = 2 << 10
@@ -231,7 +231,7 @@ class WebFile:
     def _pieces(self, response: Response, failures: list[Exception]) -> Iterator[bytes]:
         """What comes, to its end, where the connection can serve the next request; why it broke goes to `failures`."""
         try:
-            for piece in response.raw.stream(_CHUNK_BYTES, decode_content=False):
+            for piece in response.raw.stream(CHUNK_BYTES, decode_content=False):
                 self.bytes_read += len(piece)
                 yield piece
         except (HTTPError, RequestException, OSError) as error:

@@ -25,7 +25,6 @@ from typing import Any
 
 from ansible_collections.haku.river.plugins.module_utils.storage import StorageError, file_contents
 
-_CHUNK_BYTES = 1 << 20
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 _OVERLAY_OPAQUE = ("trusted.overlay.opaque", b"y")  # `x` says something else

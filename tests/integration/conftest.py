@@ -141,5 +141,5 @@ def _environment(
     environment.create(base_image)
     yield environment
     engine.docker("rm", "--force", "--volumes", name, f"{name}.FORMER")
-    for reference in engine.docker("image", "ls", "--quiet", f"hakuriver/{name}").split():
-        engine.docker("image", "rm", "--force", reference)
+    for reference in environment.references:
+        engine.docker("image", "rm", reference)

@@ -106,10 +106,12 @@ def _place(engine: Engine, image: str, request: pytest.FixtureRequest, tmp_path:
     yield place
     if place.containers:
         engine.docker("rm", "--force", "--volumes", *place.containers)
-    leftovers = engine.docker("image", "ls", "--quiet", f"hc-test/{name}").split()
-    leftovers += engine.docker("volume", "ls", "--quiet", "--filter", f"name=^{name}").split()
-    for leftover in leftovers:
-        engine.docker("volume" if leftover.startswith(name) else "image", "rm", "--force", leftover)
+    # By name: the image itself may be one that a test on another worker uses.
+    for reference in engine.docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", f"hc-test/{name}").split():
+        engine.docker("image", "rm", reference)
+    volumes = engine.docker("volume", "ls", "--quiet", "--filter", f"name=^{name}").split()
+    for volume in volumes:
+        engine.docker("volume", "rm", "--force", volume)
 
 
 # Creation

@@ -63,10 +63,12 @@ class Compacted:
         `file` is empty, and takes the layer of the container itself.
         """
         if taken.stored is None:
-            raise StorageError("The layers of the container cannot be read", cause=str(taken.obstacle))
+            cause, remedy = str(taken.obstacle), "Package with rebase: false, which needs no compaction"
+            raise StorageError("The layers of the container cannot be read", cause=cause, remedy=remedy)
         own = taken.stored.diff_ids[len(self.image.diff_ids) :]
         if len(own) > 1:
-            raise StorageError("The container has more than one layer of its own")
+            remedy = "Package with rebase: false, which needs no compaction"
+            raise StorageError("The container has more than one layer of its own", remedy=remedy)
         layers = [spool(taken.stored.uncompressed(diff_id), file) for diff_id in own]
         stored = self._pile(taken.stored.config, [self.top, *layers], missing=layers[0] if layers else None)
         return replace(taken, stored=stored, identity=Identity(stored.diff_ids, taken.identity.configuration))

@@ -20,9 +20,9 @@ try:
     from docker.errors import APIError, DockerException, ImageNotFound, NotFound
     from requests.exceptions import RequestException
 except ImportError:
-    # `connect` says so before anyone gets here; the names are needed for `except`, and no types
-    # can say that a class stands in for another.
-    APIError = DockerException = ImageNotFound = NotFound = RequestException = OSError  # type: ignore[misc,assignment]
+    # `connect` says so before anyone gets here; the names are needed for `except`.
+    APIError = DockerException = ImageNotFound = OSError  # type: ignore[misc,assignment]  # no type for a stand-in
+    NotFound = RequestException = OSError  # type: ignore[misc,assignment]  # no type for a stand-in
 
 _CHUNK_BYTES = 1 << 20
 # Commit, save and load are silent for as long as the disk needs; an engine that died closes the connection.

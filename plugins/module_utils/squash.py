@@ -64,7 +64,11 @@ class Squash:
                 found += begins_file
                 yield part
         if found != len(self._files):
-            raise ArchiveError("Layers cannot be made one", cause="a hard link in them leads out of its layer")
+            raise ArchiveError(
+                "Layers cannot be made one",
+                cause="a hard link in them leads out of its layer",
+                remedy="Package with a higher max_layers, which leaves them as they are",
+            )
         yield bytes(2 * tarfile.BLOCKSIZE)
 
     def _look_at(self, number: int) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from ansible_collections.haku.river.plugins.module_utils.archive import Archive, ArchivedImage, Layer, Vanished
 from ansible_collections.haku.river.plugins.module_utils.delta import (
@@ -196,7 +196,9 @@ def plan_removal(wish: Synchronising, stock: Stock) -> tuple[str, ...]:
 def synchronise(engine: Engine, source: Source[V], wish: Synchronising, check_mode: bool) -> Outcome:
     """Bring the image `wish.reference` to the wanted version; with nothing to do, that is an inspect and a listing."""
     began = time.monotonic()
-    outcome = _although_pruned(lambda: _look(engine, source, wish) or _bring(engine, source, wish, check_mode))
+    outcome = _although_pruned(
+        lambda: _settled(wish, _see(engine, source, wish)) or _bring(engine, source, wish, check_mode)
+    )
     seconds = None if check_mode else round(time.monotonic() - began, 3)
     facts = {**outcome.facts, "seconds": seconds}
     return replace(outcome, facts=facts, warnings=(*engine.warnings, *source.warnings, *outcome.warnings))
@@ -221,14 +223,26 @@ def remove(engine: Engine, wish: Synchronising, check_mode: bool) -> Outcome:
     )
 
 
-def _look(engine: Engine, source: Source[V], wish: Synchronising) -> Outcome | None:
-    """What is reported if the image is current, as far as that can be told without opening a tarball."""
+@dataclass(frozen=True)
+class _Seen(Generic[V]):
+    """What a listing and an inspect tell. `target` is the version that is wanted, `wanted` its timestamp."""
+
+    versions: Sequence[V]
+    current: Image | None
+    target: V | None
+    wanted: int | None
+
+
+def _see(engine: Engine, source: Source[V], wish: Synchronising) -> _Seen[V]:
     versions = source.versions(wish.environment)
-    current = engine.find_image(wish.reference)
     target = choose(wish, versions)
-    wanted = target.timestamp if target else wish.version
-    if current and wanted in (None, current.timestamp):
-        return _nothing_done(wish, current.timestamp)
+    return _Seen(versions, engine.find_image(wish.reference), target, target.timestamp if target else wish.version)
+
+
+def _settled(wish: Synchronising, seen: _Seen[V]) -> Outcome | None:
+    """What is reported if the image is current, as far as that can be told without opening a tarball."""
+    if seen.current and seen.wanted in (None, seen.current.timestamp):
+        return _nothing_done(wish, seen.current.timestamp)
     return None
 
 
@@ -236,12 +250,11 @@ def _bring(engine: Engine, source: Source[V], wish: Synchronising, check_mode: b
     """Do what there is to do, or forecast it; `Vanished` if the version is pruned meanwhile."""
     with nullcontext() if check_mode else _machine_lock(engine, wish):
         # Who held the lock may have done it meanwhile, so look again.
-        versions = source.versions(wish.environment)
-        current = engine.find_image(wish.reference)
-        target = choose(wish, versions)
-        wanted = target.timestamp if target else wish.version
-        if current and wanted in (None, current.timestamp):
-            return _nothing_done(wish, current.timestamp)
+        seen = _see(engine, source, wish)
+        settled = _settled(wish, seen)
+        if settled:
+            return settled
+        versions, current, target, wanted = seen.versions, seen.current, seen.target, seen.wanted
         there = None if wanted is None else engine.find_image(wish.version_reference(wanted))
         if there and there.timestamp == wanted:
             return _tag(engine, wish, _take_stock(engine, wish, current, engine.images(), versions), there, check_mode)

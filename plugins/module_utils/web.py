@@ -36,10 +36,10 @@ try:
     from urllib3 import disable_warnings
     from urllib3.exceptions import HTTPError, InsecureRequestWarning
 except ImportError:
-    # The Docker SDK brings them, and `connect` says when that is missing. No types can say that a class stands
-    # in for another.
-    ProxyError = RequestException = SSLError = HTTPError = OSError  # type: ignore[misc,assignment]
-    Session = object  # type: ignore[misc,assignment]
+    # The Docker SDK brings them, and `connect` says when that is missing.
+    ProxyError = RequestException = OSError  # type: ignore[misc,assignment]  # no type for a stand-in
+    SSLError = HTTPError = OSError  # type: ignore[misc,assignment]  # no type for a stand-in
+    Session = object  # type: ignore[misc,assignment]  # no type for a stand-in
 
 WEB_OPTIONS: dict[str, dict[str, Any]] = {
     "source": {"type": "str"},

@@ -34,7 +34,7 @@ def describe(engines: Iterable[Engine]) -> dict[str, Any]:
         "engine_storage": run("findmnt", "--noheadings", "--output", "FSTYPE", "--target", HOME).strip(),
         "shared_directory": "a loop-mounted image file on the same disk, XFS with reflinks and ext4",
         "python": platform.python_version(),
-        "docker_client": run("docker", "version", "--format", "{{.Client.Version}}").strip(),
+        "docker_client": run("docker", "--version").split()[2].rstrip(","),
         "packages": {name: importlib.metadata.version(name) for name in ("ansible-core", "docker")},
         "engines": {
             engine.name: {"version": re.split(r"[+~]", engine.version)[0], "image_store": engine.store}

@@ -11,7 +11,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,7 +20,7 @@ from ansible_collections.haku.river.plugins.module_utils.archive import Archive,
 from ansible_collections.haku.river.plugins.module_utils.errors import CatalogueError, HakuError
 from ansible_collections.haku.river.plugins.module_utils.lock import exclusive
 from ansible_collections.haku.river.plugins.module_utils.names import TarballName, parse_tarball_name
-from ansible_collections.haku.river.plugins.module_utils.timestamps import iso_time
+from ansible_collections.haku.river.plugins.module_utils.published import sized
 
 CATALOGUE_OPTIONS: dict[str, dict[str, Any]] = {
     "shared_dir": {"type": "path", "required": True},
@@ -99,24 +99,6 @@ class Catalogue:
         """The version that a tarball of this name is, whether it is there or not."""
         return Version(name.environment, name.timestamp, self.path / str(name))
 
-    def described(self, environment: str | None = None) -> dict[str, dict[str, Any]]:
-        """The environments, or the one that is asked for, as HakuRiver's `list-tars` describes them."""
-        found = self.environments()
-        descriptions = {
-            name: [_description(version, size) for version, size in _sizes(versions)]
-            for name, versions in found.items()
-            if environment in (None, name)
-        }
-        return {
-            name: {
-                "latest_timestamp": versions[0]["timestamp"],
-                "latest_tarball": versions[0]["tarball"],
-                "all_versions": versions,
-            }
-            for name, versions in descriptions.items()
-            if versions
-        }
-
     def check_writable(self) -> None:
         """Raise `CatalogueError` unless files can be made in the directory."""
         self._file_names()
@@ -171,7 +153,7 @@ class Catalogue:
         # An environment's name cannot begin so.
         with exclusive(self.path / "._index.lock", _INDEX_LOCK_SECONDS, f"listing {self.path}"):
             described = {
-                name: [{"timestamp": version.timestamp, "size": size} for version, size in _sizes(versions)]
+                name: [{"timestamp": version.timestamp, "size": size} for version, size in sized(versions)]
                 for name, versions in self.environments().items()
             }
             path = self.path / f"{_PARTIAL_INDEX}{secrets.token_hex(4)}.part"
@@ -239,19 +221,3 @@ class Catalogue:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _description(version: Version, size_bytes: int) -> dict[str, Any]:
-    return {
-        "timestamp": version.timestamp,
-        "tarball": str(version.path),
-        "size": size_bytes,
-        "created": iso_time(version.timestamp),
-    }
-
-
-def _sizes(versions: Iterable[Version]) -> Iterator[tuple[Version, int]]:
-    """Each version with its tarball's size, without those that were pruned since they were listed."""
-    for version in versions:
-        with suppress(FileNotFoundError):
-            yield version, version.size_bytes

@@ -63,13 +63,25 @@ def parse_tarball_name(file_name: str) -> TarballName | None:
     return TarballName(match["environment"], int(match["timestamp"])) if match else None
 
 
-def image_reference(prefix: str, environment: str, tag: str) -> str:
-    """`<prefix>/<env>:<tag>`, or `HakuError` if the engine could not take it."""
+def check_image_names(prefix: str, tag: str) -> None:
+    """Raise `HakuError` if the engine could not take them."""
     if not _PREFIX.fullmatch(prefix):
         raise HakuError(f"image_prefix {prefix!r} cannot begin an image's name", remedy="Use for example 'hakuriver'")
     if not _TAG.fullmatch(tag):
         raise HakuError(f"image_tag {tag!r} cannot be a tag", remedy="Use letters, digits, '_', '.' and '-'")
+
+
+def image_reference(prefix: str, environment: str, tag: str) -> str:
+    """`<prefix>/<env>:<tag>`, or `HakuError` if the engine could not take it."""
+    check_image_names(prefix, tag)
     return f"{prefix}/{check_environment_name(environment)}:{tag}"
+
+
+def environment_of(prefix: str, reference: str) -> str | None:
+    """The environment that `<prefix>/<env>:<tag>` belongs to; None if the image is named otherwise."""
+    start = f"{prefix}/"
+    name = reference.rpartition(":")[0][len(start) :] if reference.startswith(start) else ""
+    return name if _ENVIRONMENT.fullmatch(name) else None
 
 
 def is_env_container(name: str, labels: Mapping[str, str]) -> bool:

@@ -86,12 +86,21 @@ def stored_image(info: Mapping[str, Any], image_id: str) -> StoredImage:
     Raises `StorageError` if this process cannot read it, for example because the engine is on another machine.
     """
     root = Path(info.get("DockerRootDir") or "/nonexistent")
+    store = image_store(info)
     with reading_storage(root):
-        if info.get("Driver") == "overlay2":
+        if store == "overlay2":
             return _Overlay2Image(root, image_id)
-        if ["driver-type", "io.containerd.snapshotter.v1"] in (info.get("DriverStatus") or []):
+        if store == "containerd":
             return _find_content(root, image_id)
     raise StorageError(f"The storage driver {info.get('Driver')!r} is none that can be read in place")
+
+
+def image_store(info: Mapping[str, Any]) -> str:
+    """How the engine that `info` describes keeps images: `containerd`, or the name of a driver as `overlay2`."""
+    # The containerd store reports its snapshotter, and says what it is among the details.
+    if ["driver-type", "io.containerd.snapshotter.v1"] in (info.get("DriverStatus") or []):
+        return "containerd"
+    return str(info.get("Driver"))
 
 
 @contextmanager

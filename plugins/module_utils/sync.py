@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic
 
-from ansible_collections.haku.river.plugins.module_utils.archive import Archive, ArchivedImage, Layer, Vanished
+from ansible_collections.haku.river.plugins.module_utils.archive import Archive, ArchivedImage, Layer
 from ansible_collections.haku.river.plugins.module_utils.delta import (
     Base,
     Delta,
@@ -30,11 +29,15 @@ from ansible_collections.haku.river.plugins.module_utils.errors import EngineErr
 from ansible_collections.haku.river.plugins.module_utils.image import Image, ListedImage
 from ansible_collections.haku.river.plugins.module_utils.lock import exclusive
 from ansible_collections.haku.river.plugins.module_utils.outcome import Outcome
+from ansible_collections.haku.river.plugins.module_utils.published import Published, Source, V, although_pruned
+from ansible_collections.haku.river.plugins.module_utils.stock import (
+    UNFINISHED,
+    Stock,
+    by_version,
+    is_version_tag,
+    tags_in,
+)
 
-_TAG_PREFIX = "sync-"
-_VERSION_TAG = re.compile(r"0|[1-9][0-9]{0,11}")
-# Each try begins with the newest list of versions; only a packager that prunes faster than we read needs a third.
-_TRIES = 3
 # What is reported of a load where there is none.
 _NO_LOAD: Mapping[str, Any] = {
     "tarball": None,
@@ -44,42 +47,6 @@ _NO_LOAD: Mapping[str, Any] = {
     "layers_reused": 0,
     "fallback": None,
 }
-
-
-class Published(Protocol):
-    """A version that can be had."""
-
-    @property
-    def timestamp(self) -> int:
-        """The version, in Unix seconds."""
-
-    @property
-    def location(self) -> str:
-        """What people are told of where the tarball is."""
-
-
-V = TypeVar("V", bound=Published)
-
-
-class Source(Protocol[V]):
-    """Where tarballs come from: a shared directory, a web server."""
-
-    @property
-    def location(self) -> str:
-        """What people are told of where the tarballs are."""
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What people should know about reading from there."""
-
-    def environments(self) -> Iterable[str]:
-        """The names of the environments that have a version."""
-
-    def versions(self, environment: str) -> Sequence[V]:
-        """All versions of one environment, newest first."""
-
-    def open(self, version: V) -> AbstractContextManager[Archive]:
-        """Open a version's tarball and read its index; `Vanished` if it is not there any more."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +64,7 @@ class Synchronising:
         """Raise `HakuError` for a wish that has no meaning."""
         if self.keep_images < 0:
             raise HakuError(f"keep_images: {self.keep_images} is not a number of images", remedy="Keep 0 or more")
-        if _VERSION_TAG.fullmatch(self.reference.rpartition(":")[2]):
+        if is_version_tag(self.reference.rpartition(":")[2]):
             remedy = "Choose another image_tag: numbers are the tags of former versions"
             raise HakuError(f"{self.reference} would be taken for a former version", remedy=remedy)
 
@@ -109,22 +76,6 @@ class Synchronising:
     def version_reference(self, timestamp: int) -> str:
         """The tag of a version that stays on the machine without being the current one."""
         return f"{self.repository}:{timestamp}"
-
-
-@dataclass(frozen=True)
-class Stock:
-    """What the machine has of an environment.
-
-    `current` is the image that people use, `versions` the IDs of those with a version's tag, by timestamp, `used` the
-    IDs that containers, running or not, were made from, and `stale` what a killed synchronisation left behind.
-    `published` is the newest version that the source has: an image of a newer one is a packager's, at work here.
-    """
-
-    current: Image | None = None
-    versions: Mapping[int, str] = field(default_factory=dict)
-    used: frozenset[str] = frozenset()
-    stale: tuple[str, ...] = ()
-    published: int | None = None
 
 
 @dataclass(frozen=True)
@@ -163,11 +114,7 @@ def plan_sync(wish: Synchronising, stock: Stock, wanted: ArchivedImage | None, b
     is_there = base.image is not None and (wanted is None or base.image.identity == wanted.identity)
     tag = base.image.id if base.image and is_there else None
     load = () if wanted is None or is_there else missing_layers(wanted, base)
-    tagged = {
-        timestamp: image_id
-        for timestamp, image_id in stock.versions.items()
-        if image_id != tag and (stock.published is None or timestamp <= stock.published)
-    }
+    tagged = stock.kept(besides=tag)
     former = dict(tagged)
     current = stock.current
     if current and current.timestamp is not None:
@@ -196,7 +143,7 @@ def plan_removal(wish: Synchronising, stock: Stock) -> tuple[str, ...]:
 def synchronise(engine: Engine, source: Source[V], wish: Synchronising, check_mode: bool) -> Outcome:
     """Bring the image `wish.reference` to the wanted version; with nothing to do, that is an inspect and a listing."""
     began = time.monotonic()
-    outcome = _although_pruned(
+    outcome = although_pruned(
         lambda: _settled(wish, _see(engine, source, wish)) or _bring(engine, source, wish, check_mode)
     )
     seconds = None if check_mode else round(time.monotonic() - began, 3)
@@ -303,7 +250,7 @@ def _load_or_tag(
         return _done(wish, stock, plan, facts)
     if plan.tag and base.image:
         return _done(wish, stock, plan, facts, _apply(engine, wish, stock, plan, base.image))
-    temporary = f"{wish.repository}:{_TAG_PREFIX}{target.timestamp}"
+    temporary = f"{wish.repository}:{UNFINISHED}{target.timestamp}"
     # It gets a name of our own first, and the tag that people use only when it is proven.
     with engine.temporary_image(temporary):
         loaded, refusal = load_image(engine, archive, base, temporary, fall_back=wish.delta is Delta.AUTO)
@@ -335,19 +282,11 @@ def _take_stock(
     listed: Iterable[ListedImage],
     published: Sequence[Published],
 ) -> Stock:
-    versions = {}
-    stale = []
-    for image in listed:
-        for reference in image.tags:
-            repository, _colon, tag = reference.rpartition(":")
-            if repository != wish.repository:
-                continue
-            if _VERSION_TAG.fullmatch(tag):
-                versions[int(tag)] = image.id
-            elif tag.startswith(_TAG_PREFIX):
-                stale.append(reference)
+    tags = tags_in(wish.repository, listed)
+    stale = tuple(f"{wish.repository}:{tag}" for tag in tags if tag.startswith(UNFINISHED))
     used = frozenset(container["ImageID"] for container in engine.containers())
-    return Stock(current, versions, used, tuple(stale), published[0].timestamp if published else None)
+    newest = published[0].timestamp if published else None
+    return Stock(current, by_version(tags), used, stale, newest)
 
 
 def _nearest_first(wish: Synchronising, listed: Iterable[ListedImage]) -> list[str]:
@@ -391,16 +330,6 @@ def _machine_lock(engine: Engine, wish: Synchronising) -> AbstractContextManager
     directory = Path("/run/lock" if os.access("/run/lock", os.W_OK) else tempfile.gettempdir())
     path = directory / f"haku.river-{os.geteuid()}-{key}.lock"
     return exclusive(path, wish.lock_timeout_seconds, f"synchronising {wish.environment}")
-
-
-def _although_pruned(work: Callable[[], Outcome]) -> Outcome:
-    """Do the work again, from the listing on, when the version that was chosen is pruned meanwhile."""
-    for _try in range(_TRIES - 1):
-        try:
-            return work()
-        except Vanished:
-            continue
-    return work()
 
 
 def _nothing_done(wish: Synchronising, version: int | None, bytes_read: int = 0) -> Outcome:

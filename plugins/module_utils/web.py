@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import errno
 import html
+import itertools
 import json
 import re
+import sys
 import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
@@ -35,11 +37,13 @@ try:
     from requests.exceptions import ProxyError, RequestException, SSLError
     from urllib3 import disable_warnings
     from urllib3.exceptions import HTTPError, InsecureRequestWarning
-except ImportError:
-    # The Docker SDK brings them, and `connect` says when that is missing.
+except ImportError as error:
+    REQUESTS_MISSING: str | None = str(error)
     ProxyError = RequestException = OSError  # type: ignore[misc,assignment]  # no type for a stand-in
     SSLError = HTTPError = OSError  # type: ignore[misc,assignment]  # no type for a stand-in
     Session = object  # type: ignore[misc,assignment]  # no type for a stand-in
+else:
+    REQUESTS_MISSING = None
 
 WEB_OPTIONS: dict[str, dict[str, Any]] = {
     "source": {"type": "str"},
@@ -112,6 +116,7 @@ class WebVersion:
     environment: str
     timestamp: int
     location: str
+    size_bytes: int | None
 
     @property
     def file_name(self) -> str:
@@ -123,29 +128,42 @@ class WebCatalogue:
     """The tarballs in a directory of a web server."""
 
     def __init__(self, settings: WebSettings) -> None:
+        if REQUESTS_MISSING:
+            raise HakuError(
+                f"The Python library requests is missing for {sys.executable}",
+                cause=REQUESTS_MISSING,
+                remedy="Install the package python3-requests, or run: pip install requests",
+            )
         self._site = _Site(settings)
         self.location = self._site.shown("")
         self.warnings = self._site.warnings
 
-    def environments(self) -> list[str]:
-        """The names of the environments that have a version."""
-        return sorted({name.environment for name in self._names()})
+    def environments(self) -> dict[str, tuple[WebVersion, ...]]:
+        """Every environment that has a version, by name, each newest first."""
+        sizes = self._sizes()
+        names = sorted(sizes, key=lambda name: (name.environment, -name.timestamp))
+        return {
+            environment: tuple(self._version(name, sizes[name]) for name in newest_first)
+            for environment, newest_first in itertools.groupby(names, key=lambda name: name.environment)
+        }
 
     def versions(self, environment: str) -> tuple[WebVersion, ...]:
         """All versions of one environment, newest first."""
-        timestamps = {name.timestamp for name in self._names() if name.environment == environment}
-        return tuple(
-            WebVersion(environment, timestamp, self._site.shown(str(TarballName(environment, timestamp))))
-            for timestamp in sorted(timestamps, reverse=True)
-        )
+        return self.environments().get(environment, ())
 
     @contextmanager
     def open(self, version: WebVersion) -> Iterator[Archive]:
         """Open a version's tarball and read its index; `Vanished` if it is not there any more."""
         yield Archive(WebFile(self._site, version.file_name), version.location)
 
-    def _names(self) -> list[TarballName]:
-        """The tarballs that the server has, by what `haku_tar` wrote down or else by the server's own index."""
+    def _version(self, name: TarballName, size_bytes: int | None) -> WebVersion:
+        return WebVersion(name.environment, name.timestamp, self._site.shown(str(name)), size_bytes)
+
+    def _sizes(self) -> dict[TarballName, int | None]:
+        """The tarballs that the server has, by what `haku_tar` wrote down or else by the server's own index.
+
+        That index does not tell sizes.
+        """
         # An object store that may not be listed says 403 of a key that is not there.
         document = self._site.document(INDEX_NAME, unless=(403, 404, 410))
         if document is not None:
@@ -160,16 +178,16 @@ class WebCatalogue:
             )
         links = (html.unescape(double or single) for double, single in _LINK.findall(index.decode(errors="replace")))
         names = (parse_tarball_name(unquote(urlsplit(link).path).rpartition("/")[2]) for link in links)
-        return [name for name in names if name]
+        return {name: None for name in names if name}
 
-    def _listed(self, document: bytes) -> list[TarballName]:
+    def _listed(self, document: bytes) -> dict[TarballName, int | None]:
         try:
             environments = json.loads(document)["environments"]
-            names = [
-                parse_tarball_name(f"{environment}-{version['timestamp']}.tar")
+            sizes = {
+                parse_tarball_name(f"{environment}-{version['timestamp']}.tar"): int(version["size"])
                 for environment, versions in environments.items()
                 for version in versions
-            ]
+            }
         except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
             raise SourceError(
                 f"{self._site.shown(INDEX_NAME)} is not what haku_tar writes",
@@ -177,7 +195,7 @@ class WebCatalogue:
                 cause=str(error),
                 remedy="Package once more, which writes it anew",
             ) from error
-        return [name for name in names if name]
+        return {name: size_bytes for name, size_bytes in sizes.items() if name}
 
 
 class WebFile:

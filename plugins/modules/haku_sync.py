@@ -77,6 +77,7 @@ options:
     type: int
     default: 3600
 seealso:
+  - module: haku.river.haku_sync_info
   - module: haku.river.haku_tar
   - module: haku.river.haku_tar_info
 """
@@ -178,7 +179,6 @@ seconds:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.haku.river.plugins.module_utils.catalogue import CATALOGUE_OPTIONS, Catalogue
 from ansible_collections.haku.river.plugins.module_utils.connect import (
     ENGINE_OPTIONS,
     ENGINE_REQUIRED_TOGETHER,
@@ -193,14 +193,12 @@ from ansible_collections.haku.river.plugins.module_utils.names import (
     image_reference,
 )
 from ansible_collections.haku.river.plugins.module_utils.outcome import Outcome, pick, report
+from ansible_collections.haku.river.plugins.module_utils.source import ONE_SOURCE, SOURCE_OPTIONS, chosen_source
 from ansible_collections.haku.river.plugins.module_utils.sync import Synchronising, remove, synchronise
-from ansible_collections.haku.river.plugins.module_utils.web import WEB_OPTIONS, WebCatalogue, WebSettings
 
 
 def main() -> None:
     options = {
-        # Either this or `source`, and `state: absent` needs neither.
-        "shared_dir": {"type": "path"},
         "name": {"type": "str", "required": True},
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         "version": {"type": "int"},
@@ -209,10 +207,10 @@ def main() -> None:
         "lock_timeout": {"type": "int", "default": 3600},
     }
     module = AnsibleModule(
-        argument_spec={**ENGINE_OPTIONS, **CATALOGUE_OPTIONS, **WEB_OPTIONS, **IMAGE_OPTIONS, **options},
+        argument_spec={**ENGINE_OPTIONS, **SOURCE_OPTIONS, **IMAGE_OPTIONS, **options},
         required_together=ENGINE_REQUIRED_TOGETHER,
         required_if=[("state", "present", ("shared_dir", "source"), True)],
-        mutually_exclusive=[("shared_dir", "source")],
+        mutually_exclusive=ONE_SOURCE,
         supports_check_mode=True,
     )
     asked = module.params
@@ -228,12 +226,8 @@ def main() -> None:
         engine = connect(EngineSettings(**pick(asked, ENGINE_OPTIONS)))
         if asked["state"] == "absent":
             return remove(engine, wish, module.check_mode)
-        if asked["source"] is not None:
-            web = WebSettings(**pick(asked, WEB_OPTIONS))
-            # An address may hold secrets, and Ansible shows the options beside the result.
-            module.no_log_values.update(web.secrets)
-            return synchronise(engine, WebCatalogue(web), wish, module.check_mode)
-        return synchronise(engine, Catalogue(**pick(asked, CATALOGUE_OPTIONS)), wish, module.check_mode)
+        source = chosen_source(pick(asked, SOURCE_OPTIONS), module.no_log_values.update)
+        return synchronise(engine, source, wish, module.check_mode)
 
     report(module, work)
 

@@ -6,10 +6,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
-import socketserver
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,16 +13,11 @@ import pytest
 
 from tests.integration.modules import Result, run_module
 from tests.lab.engines import Engine
+from tests.lab.relay import relay
 
 # /var/run is a link to /run; nobody else sees this mount.
 WITHOUT_SOCKET = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /run && exec "$@"', "sh")
 UNNAMED = {"DOCKER_HOST": "", "DOCKER_CONTEXT": "", "XDG_RUNTIME_DIR": "", "HOME": "/nonexistent"}
-
-
-class Server(socketserver.ThreadingTCPServer):
-    """A relay that can be started again at once."""
-
-    allow_reuse_address = True
 
 
 def ask(**options: Any) -> Result:
@@ -36,28 +27,8 @@ def ask(**options: Any) -> Result:
 @pytest.fixture
 def plain_port(engines: dict[str, Engine]) -> Iterator[None]:
     """Have an engine answer at tcp://localhost:2375, through a relay to its socket."""
-    engine = str(engines["d28"].socket)
-
-    class Relay(socketserver.BaseRequestHandler):
-        def handle(self) -> None:
-            with socket.socket(socket.AF_UNIX) as target:
-                target.connect(engine)
-                back = threading.Thread(target=_pump, args=(target, self.request))
-                back.start()
-                _pump(self.request, target)
-                back.join()
-
-    with Server(("127.0.0.1", 2375), Relay) as server:
-        threading.Thread(target=server.serve_forever).start()
+    with relay(engines["d28"].socket, 2375):
         yield
-        server.shutdown()
-
-
-def _pump(source: socket.socket, sink: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(1 << 16):
-            sink.sendall(data)
-        sink.shutdown(socket.SHUT_WR)
 
 
 def test_if_none_answers_every_attempt_is_listed_with_its_cause(engines: dict[str, Engine]) -> None:

@@ -232,6 +232,40 @@ def test_memory_does_not_grow_with_what_is_transferred(served: Served) -> None:
     assert peak_bytes < 100_000_000
 
 
+def test_versions_are_listed_from_a_server_as_from_the_directory(served: Served) -> None:
+    options = served.options()
+    source = {key: options[key] for key in ("name", "source", "source_ca_path")}
+    by_web = converge("haku_tar_info", **source).first["environments"][served.environment.name]
+    directory = {"name": served.environment.name, "shared_dir": str(served.environment.shared)}
+    by_directory = succeed("haku_tar_info", **directory)["environments"][served.environment.name]
+    server = served.server.url("open")
+    assert by_web == json.loads(json.dumps(by_directory).replace(str(served.environment.tarballs), server))
+    assert [version["timestamp"] for version in by_web["all_versions"]] == [served.newer, served.older]
+    assert succeed("haku_tar_info", **source | {"name": "other"})["environments"] == {}
+    (served.environment.tarballs / "catalogue.json").unlink()
+    unsized = succeed("haku_tar_info", **source | {"name": None})["environments"][served.environment.name]
+    assert [version["size"] for version in unsized["all_versions"]] == [None, None]
+    assert "shared_dir, source" in fail("haku_tar_info")
+    assert "mutually exclusive" in fail("haku_tar_info", **source, shared_dir="/shared")
+
+
+def test_what_is_the_newest_can_be_asked_of_a_server(served: Served) -> None:
+    def seen(**options: Any) -> tuple[Any, ...]:
+        described = succeed("haku_sync_info", **served.options(), **options)["environments"][served.environment.name]
+        return tuple(described[key] for key in ("version", "newest_version", "stale"))
+
+    assert seen() == (None, served.newer, True)
+    succeed("haku_sync", **served.options(), version=served.older)
+    assert seen() == (served.older, served.newer, True)
+    succeed("haku_sync", **served.options())
+    served.server.take_log()
+    assert seen() == (served.newer, served.newer, False)
+    assert [path for path, _status, _size in served.server.take_log()] == ["/open/catalogue.json"]
+    refused = run_module("haku_tar_info", source="https://127.0.0.1:1/x?sig=s3cret")
+    assert refused["failed"]
+    assert "s3cret" not in json.dumps(refused)
+
+
 def test_removing_the_image_needs_no_source(served: Served) -> None:
     succeed("haku_sync", **served.options())
     here: dict[str, Any] = {"name": served.environment.name, "docker_host": served.environment.engine.url}

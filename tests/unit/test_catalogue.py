@@ -18,6 +18,7 @@ import pytest
 from ansible_collections.haku.river.plugins.module_utils.catalogue import Catalogue
 from ansible_collections.haku.river.plugins.module_utils.errors import CatalogueError, HakuError
 from ansible_collections.haku.river.plugins.module_utils.names import TarballName
+from ansible_collections.haku.river.plugins.module_utils.published import described_versions
 
 NAME = TarballName("env", 1767225600)
 
@@ -44,14 +45,14 @@ def test_versions_are_listed_newest_first_and_by_environment(catalogue: Catalogu
 def test_versions_are_described_as_hakuriver_lists_them(catalogue: Catalogue) -> None:
     (catalogue.path / "env-5.tar").write_bytes(b"12345")
     tarball = str(catalogue.path / "env-5.tar")
-    assert catalogue.described() == {
+    assert described_versions(catalogue) == {
         "env": {
             "latest_timestamp": 5,
             "latest_tarball": tarball,
             "all_versions": [{"timestamp": 5, "tarball": tarball, "size": 5, "created": "1970-01-01T00:00:05Z"}],
         }
     }
-    assert catalogue.described("other") == {}
+    assert described_versions(catalogue, "other") == {}
 
 
 @pytest.mark.parametrize("container_dir", ["/etc", "../x", "a/../../x"])

@@ -16,9 +16,9 @@ from ansible_collections.haku.river.plugins.module_utils.delta import Base, find
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
 from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
 from ansible_collections.haku.river.plugins.module_utils.image import Identity, Image
+from ansible_collections.haku.river.plugins.module_utils.stock import Stock
 from ansible_collections.haku.river.plugins.module_utils.sync import (
     Plan,
-    Stock,
     Synchronising,
     choose,
     plan_removal,

@@ -30,7 +30,7 @@ from typing import Any, Protocol
 
 from ansible_collections.haku.river.plugins.module_utils.ahead import CHUNK_BYTES
 from ansible_collections.haku.river.plugins.module_utils.compression import Compression, decompress, recognise
-from ansible_collections.haku.river.plugins.module_utils.errors import ArchiveError
+from ansible_collections.haku.river.plugins.module_utils.errors import ArchiveError, Vanished
 from ansible_collections.haku.river.plugins.module_utils.image import Identity, run_configuration
 from ansible_collections.haku.river.plugins.module_utils.timestamps import unix_timestamp
 
@@ -178,10 +178,6 @@ class Archive:
     def _compare(self, layer: Layer, found: str, expected: str) -> None:
         if f"sha256:{found}" != expected:
             raise _damaged(self.name, f"its layer {layer.diff_id} is corrupted: the bytes have digest sha256:{found}")
-
-
-class Vanished(ArchiveError):
-    """The tarball is gone: a packager pruned it, perhaps while it was read."""
 
 
 @contextmanager

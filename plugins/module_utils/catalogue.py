@@ -14,13 +14,15 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from ansible_collections.haku.river.plugins.module_utils.archive import Archive, open_archive
 from ansible_collections.haku.river.plugins.module_utils.errors import CatalogueError, HakuError
 from ansible_collections.haku.river.plugins.module_utils.lock import exclusive
 from ansible_collections.haku.river.plugins.module_utils.names import TarballName, parse_tarball_name
 from ansible_collections.haku.river.plugins.module_utils.published import sized
+
+if TYPE_CHECKING:
+    from ansible_collections.haku.river.plugins.module_utils.archive import Archive
 
 CATALOGUE_OPTIONS: dict[str, dict[str, Any]] = {
     "shared_dir": {"type": "path", "required": True},
@@ -93,6 +95,9 @@ class Catalogue:
 
     def open(self, version: Version) -> AbstractContextManager[Archive]:
         """Open a version's tarball; see `open_archive`."""
+        # Most runs of a module open none.
+        from ansible_collections.haku.river.plugins.module_utils.archive import open_archive
+
         return open_archive(version.path)
 
     def version(self, name: TarballName) -> Version:

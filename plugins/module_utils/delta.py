@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -21,15 +20,6 @@ from ansible_collections.haku.river.plugins.module_utils.tarball import Blob, st
 
 # While an engine answers one more inspect, it loads about as many bytes.
 _WORTH_AN_INSPECT_BYTES = 100_000
-
-
-class Delta(enum.Enum):
-    """Whether layers that the engine has are left out of a load; the values are those of the option."""
-
-    AUTO = "auto"
-    """Yes, and if the engine can't do it, all of them are loaded after all."""
-    ALWAYS = "always"
-    NEVER = "never"
 
 
 @dataclass(frozen=True)

@@ -43,5 +43,9 @@ class ArchiveError(HakuError):
     """A tarball is not what it should be: cut short, corrupted, not an image, hostile."""
 
 
+class Vanished(ArchiveError):
+    """The tarball is gone: a packager pruned it, perhaps while it was read."""
+
+
 class CatalogueError(HakuError):
     """The shared directory cannot be used as asked."""

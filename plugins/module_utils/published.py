@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from ansible_collections.haku.river.plugins.module_utils.archive import Archive, Vanished
+from ansible_collections.haku.river.plugins.module_utils.errors import Vanished
 from ansible_collections.haku.river.plugins.module_utils.timestamps import iso_time
+
+if TYPE_CHECKING:
+    from ansible_collections.haku.river.plugins.module_utils.archive import Archive
 
 # Each try begins with the newest list of versions; only a packager that prunes faster than we read needs a third.
 _TRIES = 3

@@ -12,7 +12,16 @@ from typing import Any
 from ansible_collections.haku.river.plugins.module_utils.catalogue import CATALOGUE_OPTIONS, Catalogue
 from ansible_collections.haku.river.plugins.module_utils.outcome import pick
 from ansible_collections.haku.river.plugins.module_utils.published import Source
-from ansible_collections.haku.river.plugins.module_utils.web import WEB_OPTIONS, WebCatalogue, WebSettings
+
+WEB_OPTIONS: dict[str, dict[str, Any]] = {
+    "source": {"type": "str"},
+    "source_ca_path": {"type": "path"},
+    "source_validate_certs": {"type": "bool", "default": True},
+    "source_username": {"type": "str"},
+    "source_password": {"type": "str", "no_log": True},
+    "source_headers": {"type": "dict", "no_log": True},
+}
+"""The argument specification of the doc fragment `haku.river.catalogue.web`."""
 
 SOURCE_OPTIONS: dict[str, dict[str, Any]] = {
     **CATALOGUE_OPTIONS,
@@ -33,6 +42,9 @@ def chosen_source(options: Mapping[str, Any], conceal: Callable[[Iterable[str]],
     """
     if options["source"] is None:
         return Catalogue(**pick(options, CATALOGUE_OPTIONS))
+    # Loaded by those alone who need it.
+    from ansible_collections.haku.river.plugins.module_utils.web import WebCatalogue, WebSettings
+
     web = WebSettings(**pick(options, WEB_OPTIONS))
     conceal(web.secrets)
     return WebCatalogue(web)

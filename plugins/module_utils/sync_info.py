@@ -11,9 +11,8 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.haku.river.plugins.module_utils.archive import Vanished
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
-from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
+from ansible_collections.haku.river.plugins.module_utils.errors import HakuError, Vanished
 from ansible_collections.haku.river.plugins.module_utils.image import Image, ListedImage
 from ansible_collections.haku.river.plugins.module_utils.names import (
     check_image_names,
@@ -24,7 +23,7 @@ from ansible_collections.haku.river.plugins.module_utils.outcome import Outcome
 from ansible_collections.haku.river.plugins.module_utils.published import Source, V, although_pruned, versions_of
 from ansible_collections.haku.river.plugins.module_utils.stock import Stock, by_version, is_version_tag, tags_in
 from ansible_collections.haku.river.plugins.module_utils.storage import image_store
-from ansible_collections.haku.river.plugins.module_utils.sync import Synchronising
+from ansible_collections.haku.river.plugins.module_utils.sync_view import Synchronising
 from ansible_collections.haku.river.plugins.module_utils.timestamps import iso_time
 
 

@@ -22,14 +22,13 @@ import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
 from ansible_collections.haku.river.plugins.module_utils.ahead import CHUNK_BYTES
-from ansible_collections.haku.river.plugins.module_utils.archive import Archive, Vanished
+from ansible_collections.haku.river.plugins.module_utils.archive import Archive
 from ansible_collections.haku.river.plugins.module_utils.catalogue import INDEX_NAME
 from ansible_collections.haku.river.plugins.module_utils.engine import own_words
-from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
+from ansible_collections.haku.river.plugins.module_utils.errors import HakuError, Vanished
 from ansible_collections.haku.river.plugins.module_utils.names import TarballName, parse_tarball_name
 
 try:
@@ -44,16 +43,6 @@ except ImportError as error:
     Session = object  # type: ignore[misc,assignment]  # no type for a stand-in
 else:
     REQUESTS_MISSING = None
-
-WEB_OPTIONS: dict[str, dict[str, Any]] = {
-    "source": {"type": "str"},
-    "source_ca_path": {"type": "path"},
-    "source_validate_certs": {"type": "bool", "default": True},
-    "source_username": {"type": "str"},
-    "source_password": {"type": "str", "no_log": True},
-    "source_headers": {"type": "dict", "no_log": True},
-}
-"""The argument specification of the doc fragment `haku.river.catalogue.web`."""
 
 # A tarball ends with its index, and what is read of it before are headers of 512 bytes.
 _TAIL_BYTES = 32 << 10
@@ -73,7 +62,7 @@ class SourceError(HakuError):
 
 @dataclass(frozen=True)
 class WebSettings:
-    """What the user said about the web server: the values of `WEB_OPTIONS`."""
+    """What the user said about the web server: the values of `source.WEB_OPTIONS`."""
 
     source: str
     source_ca_path: str | None = None

@@ -185,7 +185,6 @@ from ansible_collections.haku.river.plugins.module_utils.connect import (
     EngineSettings,
     connect,
 )
-from ansible_collections.haku.river.plugins.module_utils.delta import Delta
 from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
 from ansible_collections.haku.river.plugins.module_utils.names import (
     IMAGE_OPTIONS,
@@ -194,7 +193,8 @@ from ansible_collections.haku.river.plugins.module_utils.names import (
 )
 from ansible_collections.haku.river.plugins.module_utils.outcome import Outcome, pick, report
 from ansible_collections.haku.river.plugins.module_utils.source import ONE_SOURCE, SOURCE_OPTIONS, chosen_source
-from ansible_collections.haku.river.plugins.module_utils.sync import Synchronising, remove, synchronise
+from ansible_collections.haku.river.plugins.module_utils.sync import remove, synchronise
+from ansible_collections.haku.river.plugins.module_utils.sync_view import Delta, Synchronising
 
 
 def main() -> None:

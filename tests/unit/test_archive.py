@@ -13,8 +13,8 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
-from ansible_collections.haku.river.plugins.module_utils.archive import ArchivedImage, Vanished, open_archive
-from ansible_collections.haku.river.plugins.module_utils.errors import ArchiveError
+from ansible_collections.haku.river.plugins.module_utils.archive import ArchivedImage, open_archive
+from ansible_collections.haku.river.plugins.module_utils.errors import ArchiveError, Vanished
 
 from tests.tarballs import TIMESTAMP, HandMade, add, hand_made, tar_of
 

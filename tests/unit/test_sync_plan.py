@@ -17,13 +17,9 @@ from ansible_collections.haku.river.plugins.module_utils.engine import Engine
 from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
 from ansible_collections.haku.river.plugins.module_utils.image import Identity, Image
 from ansible_collections.haku.river.plugins.module_utils.stock import Stock
-from ansible_collections.haku.river.plugins.module_utils.sync import (
-    Plan,
-    Synchronising,
-    choose,
-    plan_removal,
-    plan_sync,
-)
+from ansible_collections.haku.river.plugins.module_utils.sync import plan_removal
+from ansible_collections.haku.river.plugins.module_utils.sync_change import Plan, plan_sync
+from ansible_collections.haku.river.plugins.module_utils.sync_view import Synchronising, choose
 
 TAG = "hakuriver/env:base"
 WISH = Synchronising("env", TAG)

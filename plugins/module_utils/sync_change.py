@@ -1,0 +1,198 @@
+# Copyright (c) haku.river contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Making the wanted version current: which image that takes, which layers, and what becomes of the former ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.haku.river.plugins.module_utils.archive import Archive, ArchivedImage, Layer
+from ansible_collections.haku.river.plugins.module_utils.delta import Base, find_base, load_image, missing_layers
+from ansible_collections.haku.river.plugins.module_utils.engine import Engine
+from ansible_collections.haku.river.plugins.module_utils.errors import EngineError, HakuError
+from ansible_collections.haku.river.plugins.module_utils.image import Image, ListedImage
+from ansible_collections.haku.river.plugins.module_utils.outcome import Outcome
+from ansible_collections.haku.river.plugins.module_utils.published import Published, Source, V
+from ansible_collections.haku.river.plugins.module_utils.stock import UNFINISHED, Stock
+from ansible_collections.haku.river.plugins.module_utils.sync_view import (
+    NO_LOAD,
+    Delta,
+    Synchronising,
+    machine_lock,
+    nothing_done,
+    see,
+    settled,
+    take_stock,
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the wanted version becomes current, and what becomes of the former ones.
+
+    Either `tag` is the ID of an image that is there and only needs the tag, or `load` are the layers to load. The
+    image that was current gets the tag `keep_as`, if any; then `remove` are the tags and IDs to remove. `former` are
+    the versions that stay on the machine beside the current one, newest first.
+    """
+
+    tag: str | None = None
+    load: tuple[Layer, ...] = ()
+    keep_as: str | None = None
+    remove: tuple[str, ...] = ()
+    former: tuple[int, ...] = ()
+
+    @property
+    def action(self) -> str:
+        """What the result calls it."""
+        return "tag" if self.tag else "load"
+
+
+def plan_sync(wish: Synchronising, stock: Stock, wanted: ArchivedImage | None, base: Base) -> Plan:
+    """Decide from what there is how an image that is not current becomes so.
+
+    `wanted` is what the tarball has; without a tarball, `base` is the very image that is wanted.
+    """
+    is_there = base.image is not None and (wanted is None or base.image.identity == wanted.identity)
+    tag = base.image.id if base.image and is_there else None
+    load = () if wanted is None or is_there else missing_layers(wanted, base)
+    tagged = stock.kept(besides=tag)
+    former = dict(tagged)
+    current = stock.current
+    if current and current.timestamp is not None:
+        former.setdefault(current.timestamp, current.id)
+    newest_first = sorted(former, reverse=True)
+    # One that is in use always has its version's tag, so that a later synchronisation finds and removes it.
+    gone = {it for it in newest_first[wish.keep_images :] if former[it] not in stock.used}
+    remove = [wish.version_reference(timestamp) for timestamp in newest_first if timestamp in gone & tagged.keys()]
+    keep_as = None
+    if current:
+        stays = next((it for it in newest_first if former[it] == current.id and it not in gone), None)
+        if stays is not None and stays not in tagged:
+            keep_as = wish.version_reference(stays)
+        if stays is None and current.tags == (wish.reference,) and current.id not in stock.used:
+            remove.append(current.id)
+    return Plan(tag, load, keep_as, (*remove, *stock.stale), tuple(it for it in newest_first if it not in gone))
+
+
+def bring(engine: Engine, source: Source[V], wish: Synchronising, check_mode: bool) -> Outcome:
+    """Do what there is to do, or forecast it; `Vanished` if the version is pruned meanwhile."""
+    with nullcontext() if check_mode else machine_lock(engine, wish):
+        # Who held the lock may have done it meanwhile, so look again.
+        seen = see(engine, source, wish)
+        outcome = settled(wish, seen)
+        if outcome:
+            return outcome
+        versions, current, target, wanted = seen.versions, seen.current, seen.target, seen.wanted
+        there = None if wanted is None else engine.find_image(wish.version_reference(wanted))
+        if there and there.timestamp == wanted:
+            return _tag(engine, wish, take_stock(engine, wish, current, engine.images(), versions), there, check_mode)
+        if target is None:
+            raise _nowhere(source, wish, versions)
+        with source.open(target) as archive:
+            if current and current.identity == archive.image.identity:
+                return nothing_done(wish, target.timestamp, archive.bytes_read)
+            listed = engine.images()
+            stock = take_stock(engine, wish, current, listed, versions)
+            nearest_first = _nearest_first(wish, listed)
+            base = Base() if wish.delta is Delta.NEVER else find_base(engine, archive.image, current, nearest_first)
+            return _load_or_tag(engine, wish, stock, target, archive, base, check_mode)
+
+
+def _tag(engine: Engine, wish: Synchronising, stock: Stock, there: Image, check_mode: bool) -> Outcome:
+    """Make an image current that has its version's tag, without opening the tarball, which may be gone."""
+    plan = plan_sync(wish, stock, None, Base(there, len(there.identity.diff_ids)))
+    warnings = () if check_mode else _apply(engine, wish, stock, plan, there)
+    distinct = len(set(there.identity.diff_ids))
+    return _done(wish, stock, plan, {"version": there.timestamp, "layers_reused": distinct}, warnings)
+
+
+def _load_or_tag(
+    engine: Engine,
+    wish: Synchronising,
+    stock: Stock,
+    target: Published,
+    archive: Archive,
+    base: Base,
+    check_mode: bool,
+) -> Outcome:
+    """Make the archive's image current, by as few of its layers as the engine needs on top of the base."""
+    wanted = archive.image
+    plan = plan_sync(wish, stock, wanted, base)
+    facts = {
+        "version": target.timestamp,
+        "tarball": target.location,
+        "bytes_read": archive.bytes_read + sum(layer.size_bytes for layer in plan.load),
+        "bytes_total": archive.size_bytes,
+        "layers_loaded": len(plan.load),
+        "layers_reused": len(wanted.distinct_layers) - len(plan.load),
+        "fallback": None,
+    }
+    if check_mode:
+        return _done(wish, stock, plan, facts)
+    if plan.tag and base.image:
+        return _done(wish, stock, plan, facts, _apply(engine, wish, stock, plan, base.image))
+    temporary = f"{wish.repository}:{UNFINISHED}{target.timestamp}"
+    # It gets a name of our own first, and the tag that people use only when it is proven.
+    with engine.temporary_image(temporary):
+        loaded, refusal = load_image(engine, archive, base, temporary, fall_back=wish.delta is Delta.AUTO)
+        warnings = _apply(engine, wish, stock, plan, loaded)
+    if refusal is not None:
+        facts |= {"layers_loaded": len(wanted.distinct_layers), "layers_reused": 0, "fallback": refusal}
+        warnings = (f"All layers were loaded, as the engine could not use those that it has: {refusal}", *warnings)
+    return _done(wish, stock, plan, {**facts, "bytes_read": archive.bytes_read}, warnings)
+
+
+def _apply(engine: Engine, wish: Synchronising, stock: Stock, plan: Plan, image: Image) -> tuple[str, ...]:
+    """Move the tags; returns warnings about what could not be removed, as the wanted image is current by then."""
+    if plan.keep_as and stock.current:
+        engine.tag(stock.current.id, plan.keep_as)
+    engine.tag(image.id, wish.reference)
+    warnings = []
+    for reference in plan.remove:
+        try:
+            engine.remove_image(reference)
+        except EngineError as error:
+            warnings.append(str(error))
+    return tuple(warnings)
+
+
+def _nearest_first(wish: Synchronising, listed: Iterable[ListedImage]) -> list[str]:
+    """The IDs of all images, in the order in which they are likely to have layers of the wanted one."""
+    own = [image.id for image in listed if any(tag.rpartition(":")[0] == wish.repository for tag in image.tags)]
+    return [*own, *(image.id for image in listed)]
+
+
+def _nowhere(source: Source[V], wish: Synchronising, versions: Sequence[V]) -> HakuError:
+    """The error for a version that neither the source nor the machine has."""
+    if versions:
+        there = ", ".join(str(version.timestamp) for version in versions)
+        return HakuError(
+            f"{source.location} has no version {wish.version} of {wish.environment}",
+            where=source.location,
+            remedy=f"Choose one of: {there}",
+        )
+    others = ", ".join(source.environments()) or "no environment at all"
+    return HakuError(
+        f"There is no tarball of {wish.environment} in {source.location}, and no image {wish.reference} here",
+        where=source.location,
+        cause=f"it has {others}",
+        remedy="Package the environment on the Host with haku_tar, or correct the name",
+    )
+
+
+def _done(
+    wish: Synchronising, stock: Stock, plan: Plan, facts: Mapping[str, Any], warnings: tuple[str, ...] = ()
+) -> Outcome:
+    made = {"action": plan.action, "former_versions": list(plan.former)}
+    return Outcome(
+        changed=True,
+        facts={"image": wish.reference, **NO_LOAD, **made, **facts},
+        before={"version": stock.current.timestamp if stock.current else None},
+        after={"version": facts["version"]},
+        warnings=warnings,
+    )

@@ -35,8 +35,8 @@ def main() -> int:
     try:
         with session(sweeping=False), exclusive("benchmarks"):
             found = lab.start(RELEASES)
-            results = Results(_measure(asked, found))
             about = machine.describe(found.values())
+            results = Results(_measure(asked, found))
     except (LabError, BenchmarkError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -17,7 +17,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -168,3 +169,11 @@ def forecasts(forecast: Any, fact: Any) -> bool:
     if isinstance(forecast, list) and isinstance(fact, list):
         return len(forecast) == len(fact) and all(map(forecasts, forecast, fact))
     return bool(forecast == fact)
+
+
+def until(condition: Callable[[], object], seconds: float = 20) -> None:
+    """Wait for something that a process is about to do, without missing its moment."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)

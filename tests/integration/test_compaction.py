@@ -6,8 +6,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
 from tests.integration.environment import Environment
-from tests.integration.modules import converge, fail, succeed
+from tests.integration.modules import converge, fail, peak_memory, start_module, succeed, until
+from tests.lab.host import run
 from tests.tarballs import document
 
 # Whatever a file system can say of the files that people and package managers leave behind.
@@ -68,3 +76,65 @@ def test_dead_weight_is_shed(one_environment: Environment) -> None:
 
 def test_a_limit_that_leaves_no_room_for_changes_is_refused(one_environment: Environment) -> None:
     assert "max_layers: 1 is not possible" in fail("haku_tar", **one_environment.options, max_layers=1)
+
+
+@pytest.fixture
+def compactable(one_environment: Environment) -> Environment:
+    """Give an environment that the next package with `max_layers=2` compacts: 60 MB in two layers, and a change."""
+    for number in range(2):
+        one_environment.execute(f"dd if=/dev/urandom of=/opt{number} bs=1M count=30 2>/dev/null")
+        assert not succeed("haku_tar", **one_environment.options, max_layers=3)["compacted"]
+    one_environment.execute("echo change >/change")
+    return one_environment
+
+
+def assert_nothing_happened(environment: Environment, container: str, version: int) -> None:
+    assert environment.inspect(environment.name)["Id"] == container
+    assert environment.running
+    assert environment.versions == [version]
+
+
+def test_a_packager_killed_while_it_compacts_costs_nothing(compactable: Environment) -> None:
+    container, (version,) = compactable.inspect(compactable.name)["Id"], compactable.versions
+    with start_module("haku_tar", **compactable.options, max_layers=2) as packager:
+        until(lambda: compactable.leftovers)
+        packager.send_signal(signal.SIGKILL)
+    assert_nothing_happened(compactable, container, version)
+    files = compactable.execute("sha256sum /opt0 /opt1 /change")
+    result = succeed("haku_tar", **compactable.options, max_layers=2)
+    assert result["compacted"]
+    assert compactable.execute("sha256sum /opt0 /opt1 /change") == files
+    assert compactable.leftovers == []
+    assert compactable.references == [compactable.image_of(result["version"])]
+
+
+@pytest.fixture
+def filled(compactable: Environment) -> Iterator[Environment]:
+    """Give it on a disk that has no room for the layer that compacting makes."""
+    (tarball,) = compactable.tarballs.glob("*.tar")
+    content = tarball.read_bytes()
+    run("mount", "-t", "tmpfs", "-o", f"size={len(content) + (20 << 20)}", "none", compactable.tarballs)
+    tarball.write_bytes(content)
+    yield compactable
+    run("umount", compactable.tarballs)
+
+
+def test_a_disk_that_fills_while_compacting_loses_nothing(filled: Environment) -> None:
+    container, (version,) = filled.inspect(filled.name)["Id"], filled.versions
+    references = filled.references
+    sentence = fail("haku_tar", **filled.options, max_layers=2)
+    assert f"Cannot write into {filled.tarballs}: {os.strerror(errno.ENOSPC)}" in sentence
+    assert_nothing_happened(filled, container, version)
+    assert filled.leftovers == []
+    assert filled.references == references
+
+
+def test_compacting_needs_no_more_memory_for_more_data(one_environment: Environment) -> None:
+    for number in range(2):
+        one_environment.execute(f"dd if=/dev/urandom of=/opt{number} bs=1M count=150 2>/dev/null")
+        succeed("haku_tar", **one_environment.options, max_layers=3)
+    one_environment.execute("echo change >/change")
+    result, peak_bytes = peak_memory("haku_tar", **one_environment.options, max_layers=2)
+    assert result["compacted"]
+    assert result["bytes_written"] > 300_000_000
+    assert peak_bytes < 100_000_000

@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.integration.environment import Environment
-from tests.integration.modules import converge, fail, result_of, start_module, succeed
+from tests.integration.modules import converge, fail, result_of, start_module, succeed, until
 from tests.lab.host import run
 from tests.tarballs import document
 
@@ -229,13 +229,6 @@ def test_a_damaged_newest_version_is_replaced_with_a_warning(one_environment: En
     result = succeed("haku_tar", **one_environment.options)
     assert result["published"]
     assert "it is no tar archive" in str(result["warnings"])
-
-
-def until(condition: Callable[[], object], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 def test_a_packager_killed_while_the_container_is_away_brings_it_back(environment: Environment) -> None:

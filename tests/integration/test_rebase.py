@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 import signal
-import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.integration.environment import Environment
-from tests.integration.modules import CHECKOUT, converge, fail, result_of, start_module, succeed
+from tests.integration.modules import CHECKOUT, converge, fail, result_of, start_module, succeed, until
 from tests.lab import images
 from tests.lab.host import run
 
@@ -385,13 +384,6 @@ def test_what_is_done_while_a_tarball_is_written_survives_that_it_cannot_be(one_
     assert one_environment.references == [one_environment.image_of(result["version"])]
     succeed("haku_sync", **one_environment.options)
     assert one_environment.run_image("cat /before /meanwhile") == "before\nmeanwhile\n"
-
-
-def until(condition: Callable[[], object], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 SUICIDE = """

@@ -58,6 +58,10 @@ def ahead(chunks: Iterable[bytes], depth: int = 8) -> Generator[bytes, None, Non
             put(None)
         except BaseException as error:  # whatever it is, it belongs to the thread that waits
             put(error)
+        finally:
+            # Where it was left early, what it reads ahead itself must be gone too.
+            if isinstance(chunks, Generator):
+                chunks.close()
 
     thread = threading.Thread(target=fetch, daemon=True)
     thread.start()

@@ -58,9 +58,10 @@ class StoredImage(ABC):
     def uncompressed(self, diff_id: str) -> Iterator[bytes]:
         """The layer's tar stream, in chunks; `StorageError` if it cannot be had, at the end also if it is not that."""
         digest = hashlib.sha256()
-        for chunk in self._read(diff_id):
-            digest.update(chunk)
-            yield chunk
+        with closing(ahead(self._read(diff_id))) as chunks:
+            for chunk in chunks:
+                digest.update(chunk)
+                yield chunk
         if f"sha256:{digest.hexdigest()}" != diff_id:
             raise StorageError(
                 f"The engine's storage ({self.name}) no longer has layer {diff_id} as it was",
@@ -238,11 +239,12 @@ def _find_content(root: Path, image_id: str) -> StoredImage:
 
 def _assembled(recipe: Path, directory: Path) -> Iterator[bytes]:
     """Put a tar stream together again, in parts, from its headers in `recipe` and the files' contents."""
+    parse = json.JSONDecoder().decode
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        with gzip.open(recipe, "rb") as lines:
+        with gzip.open(recipe, "rt", encoding="utf-8") as lines:
             for line in lines:
-                entry = json.loads(line)
+                entry = parse(line)
                 if entry["type"] == _SEGMENT:
                     yield a2b_base64(entry["payload"])
                 elif entry["type"] == _FILE and entry.get("size"):

@@ -18,8 +18,9 @@ from ansible_collections.haku.river.plugins.module_utils.image import Image
 from ansible_collections.haku.river.plugins.module_utils.storage import StorageError, stored_image
 from ansible_collections.haku.river.plugins.module_utils.tarball import Blob, stream_image
 
-# While an engine answers one more inspect, it loads about as many bytes.
+# While an engine answers one more inspect, or lists all images, it loads about as many bytes.
 _WORTH_AN_INSPECT_BYTES = 100_000
+_WORTH_A_LISTING_BYTES = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -48,20 +49,18 @@ def missing_layers(wanted: ArchivedImage, base: Base) -> tuple[Layer, ...]:
     return tuple({layer.digest: layer for layer in wanted.layers[base.length :]}.values())
 
 
-def find_base(engine: Engine, wanted: ArchivedImage, current: Image | None, image_ids: Iterable[str]) -> Base:
+def find_base(engine: Engine, wanted: ArchivedImage, current: Image | None, nearest: Iterable[str]) -> Base:
     """Find the image with the longest chain of the wanted layers, the very image if it is there.
 
-    `current` is known already; the others are inspected in this order, as long as that can save time.
+    `current` is known already. Then those are inspected whose IDs are the `nearest`, and all others that the engine
+    has, as long as that can save time.
     """
-    best = Base() if current is None else _as_base(current, wanted)
-    left = [image_id for image_id in dict.fromkeys(image_ids) if current is None or image_id != current.id]
-    while left and _size_bytes(missing_layers(wanted, best)) > len(left) * _WORTH_AN_INSPECT_BYTES:
-        image = engine.find_image(left.pop(0))
-        if image is None:
-            continue
-        if image.identity == wanted.identity:
-            return _as_base(image, wanted)
-        best = max(best, _as_base(image, wanted), key=lambda base: base.length)
+    known = {current.id} if current else set()
+    near = [image_id for image_id in dict.fromkeys(nearest) if image_id not in known]
+    best = _longest(engine, wanted, _as_base(current, wanted) if current else Base(), near)
+    if _left_bytes(wanted, best) > _WORTH_A_LISTING_BYTES:
+        far = [image.id for image in engine.images() if image.id not in known.union(near)]
+        best = _longest(engine, wanted, best, far)
     return best
 
 
@@ -140,5 +139,22 @@ def _stored_blobs(engine: Engine, image: Image) -> Mapping[str, Blob]:
         return {}
 
 
-def _size_bytes(layers: Iterable[Layer]) -> int:
-    return sum(layer.size_bytes for layer in layers)
+def _longest(engine: Engine, wanted: ArchivedImage, best: Base, image_ids: Sequence[str]) -> Base:
+    """The best base that is known, or a better one among these images."""
+    for number, image_id in enumerate(image_ids):
+        if _left_bytes(wanted, best) <= (len(image_ids) - number) * _WORTH_AN_INSPECT_BYTES:
+            break
+        image = engine.find_image(image_id)
+        if image is None:
+            continue
+        if image.identity == wanted.identity:
+            return Base(image, len(wanted.layers))
+        best = max(best, _as_base(image, wanted), key=lambda base: base.length)
+    return best
+
+
+def _left_bytes(wanted: ArchivedImage, base: Base) -> int:
+    """How much would be loaded on top of a base."""
+    if base.image and base.image.identity == wanted.identity:
+        return 0
+    return sum(layer.size_bytes for layer in missing_layers(wanted, base))

@@ -62,20 +62,17 @@ class Engine:
             except ImageNotFound:
                 return None
 
-    def images(self) -> tuple[ListedImage, ...]:
-        """All images that the engine lists, newest first, each once."""
+    def images(self, repository: str | None = None) -> tuple[ListedImage, ...]:
+        """The images that the engine lists, all or those of one repository, newest first, each once."""
         with self.saying("Cannot list the images"):
-            found = self.client.images()
+            found = self.client.images(name=repository)
         listed = {image["Id"]: ListedImage(image["Id"], tuple(image.get("RepoTags") or ())) for image in found}
         return tuple(listed.values())
 
     def tags_of(self, repository: str) -> tuple[str, ...]:
         """All references `<repository>:<tag>` that the engine has."""
-        with self.saying(f"Cannot list the images of {repository}"):
-            found = self.client.images(name=repository)
-        return tuple(
-            tag for image in found for tag in image.get("RepoTags") or () if tag.rpartition(":")[0] == repository
-        )
+        tags = (tag for image in self.images(repository) for tag in image.tags)
+        return tuple(tag for tag in tags if tag.rpartition(":")[0] == repository)
 
     def tag(self, image_id: str, reference: str) -> None:
         """Point `reference` at the image, wherever it pointed before."""

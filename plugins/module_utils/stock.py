@@ -25,6 +25,7 @@ class Stock:
     `current` is the image that people use, `versions` the IDs of those with a version's tag, by timestamp, `used` the
     IDs that containers, running or not, were made from, and `stale` what a killed synchronisation left behind.
     `published` is the newest version that the source has: an image of a newer one is a packager's, at work here.
+    `images` are the IDs of all of the environment's images, whatever their tags.
     """
 
     current: Image | None = None
@@ -32,6 +33,7 @@ class Stock:
     used: frozenset[str] = frozenset()
     stale: tuple[str, ...] = ()
     published: int | None = None
+    images: tuple[str, ...] = ()
 
     def kept(self, besides: str | None) -> dict[int, str]:
         """The IDs of the versions that stay beside an image, which is or becomes current, by timestamp."""

@@ -53,7 +53,7 @@ def _change(engine: Engine, source: Source[V], wish: Synchronising, check_mode: 
 def remove(engine: Engine, wish: Synchronising, check_mode: bool) -> Outcome:
     """Remove this machine's image of the environment, and those of its former versions that nothing uses."""
     with nullcontext() if check_mode else machine_lock(engine, wish):
-        stock = take_stock(engine, wish, engine.find_image(wish.reference), engine.images(), ())
+        stock = take_stock(engine, wish, engine.find_image(wish.reference), ())
         if stock.current and stock.current.tags == (wish.reference,):
             _check_unused(engine, stock.current, wish.reference)
         unwanted = plan_removal(wish, stock)

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ from ansible_collections.haku.river.plugins.module_utils.archive import Archive,
 from ansible_collections.haku.river.plugins.module_utils.delta import Base, find_base, load_image, missing_layers
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
 from ansible_collections.haku.river.plugins.module_utils.errors import EngineError, HakuError
-from ansible_collections.haku.river.plugins.module_utils.image import Image, ListedImage
+from ansible_collections.haku.river.plugins.module_utils.image import Image
 from ansible_collections.haku.river.plugins.module_utils.outcome import Outcome
 from ansible_collections.haku.river.plugins.module_utils.published import Published, Source, V
 from ansible_collections.haku.river.plugins.module_utils.stock import UNFINISHED, Stock
@@ -90,16 +90,14 @@ def bring(engine: Engine, source: Source[V], wish: Synchronising, check_mode: bo
         versions, current, target, wanted = seen.versions, seen.current, seen.target, seen.wanted
         there = None if wanted is None else engine.find_image(wish.version_reference(wanted))
         if there and there.timestamp == wanted:
-            return _tag(engine, wish, take_stock(engine, wish, current, engine.images(), versions), there, check_mode)
+            return _tag(engine, wish, take_stock(engine, wish, current, versions), there, check_mode)
         if target is None:
             raise _nowhere(source, wish, versions)
         with source.open(target) as archive:
             if current and current.identity == archive.image.identity:
                 return nothing_done(wish, target.timestamp, archive.bytes_read)
-            listed = engine.images()
-            stock = take_stock(engine, wish, current, listed, versions)
-            nearest_first = _nearest_first(wish, listed)
-            base = Base() if wish.delta is Delta.NEVER else find_base(engine, archive.image, current, nearest_first)
+            stock = take_stock(engine, wish, current, versions)
+            base = Base() if wish.delta is Delta.NEVER else find_base(engine, archive.image, current, stock.images)
             return _load_or_tag(engine, wish, stock, target, archive, base, check_mode)
 
 
@@ -159,12 +157,6 @@ def _apply(engine: Engine, wish: Synchronising, stock: Stock, plan: Plan, image:
         except EngineError as error:
             warnings.append(str(error))
     return tuple(warnings)
-
-
-def _nearest_first(wish: Synchronising, listed: Iterable[ListedImage]) -> list[str]:
-    """The IDs of all images, in the order in which they are likely to have layers of the wanted one."""
-    own = [image.id for image in listed if any(tag.rpartition(":")[0] == wish.repository for tag in image.tags)]
-    return [*own, *(image.id for image in listed)]
 
 
 def _nowhere(source: Source[V], wish: Synchronising, versions: Sequence[V]) -> HakuError:

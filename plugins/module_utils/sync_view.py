@@ -10,7 +10,7 @@ import enum
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any, Generic
 
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
 from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
-from ansible_collections.haku.river.plugins.module_utils.image import Image, ListedImage
+from ansible_collections.haku.river.plugins.module_utils.image import Image
 from ansible_collections.haku.river.plugins.module_utils.lock import exclusive
 from ansible_collections.haku.river.plugins.module_utils.outcome import Outcome
 from ansible_collections.haku.river.plugins.module_utils.published import Published, Source, V
@@ -114,15 +114,15 @@ def take_stock(
     engine: Engine,
     wish: Synchronising,
     current: Image | None,
-    listed: Iterable[ListedImage],
     published: Sequence[Published],
 ) -> Stock:
     """Count what the machine has of the environment, and which of it containers use."""
+    listed = engine.images(wish.repository)
     tags = tags_in(wish.repository, listed)
     stale = tuple(f"{wish.repository}:{tag}" for tag in tags if tag.startswith(UNFINISHED))
     used = frozenset(container["ImageID"] for container in engine.containers())
     newest = published[0].timestamp if published else None
-    return Stock(current, by_version(tags), used, stale, newest)
+    return Stock(current, by_version(tags), used, stale, newest, tuple(image.id for image in listed))
 
 
 def machine_lock(engine: Engine, wish: Synchronising) -> AbstractContextManager[None]:

@@ -15,7 +15,7 @@ from ansible_collections.haku.river.plugins.module_utils.compression import Comp
 from ansible_collections.haku.river.plugins.module_utils.delta import Base, find_base, missing_layers, shared_chain
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
 from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
-from ansible_collections.haku.river.plugins.module_utils.image import Identity, Image
+from ansible_collections.haku.river.plugins.module_utils.image import Identity, Image, ListedImage
 from ansible_collections.haku.river.plugins.module_utils.stock import Stock
 from ansible_collections.haku.river.plugins.module_utils.sync import plan_removal
 from ansible_collections.haku.river.plugins.module_utils.sync_change import Plan, plan_sync
@@ -168,6 +168,10 @@ class Images(Engine):
         self.there = {image.id: image for image in images}
         self.inspected: list[str] = []
 
+    def images(self, repository: str | None = None) -> tuple[ListedImage, ...]:
+        assert repository is None
+        return tuple(ListedImage(image.id, image.tags) for image in self.there.values())
+
     def find_image(self, reference: str) -> Image | None:
         self.inspected.append(reference)
         return self.there.get(reference)
@@ -175,7 +179,8 @@ class Images(Engine):
 
 def test_the_longest_chain_of_any_image_is_found() -> None:
     engine = Images(local("1", "a"), local("2", "a", "b", "x"), local("3", "x"))
-    assert find_base(engine, WANTED, None, ["1", "gone", "2", "3", "1"]) == Base(engine.there["2"], 2)
+    wanted = archived("a", "b", "c", size_bytes=20 * MEGABYTE)
+    assert find_base(engine, wanted, None, ["1", "gone", "1"]) == Base(engine.there["2"], 2)
     assert engine.inspected == ["1", "gone", "2", "3"]
 
 

@@ -22,8 +22,8 @@ options:
     description:
       - What is known of the fleet.
       - C(generated) is the time of it, in Unix seconds, and C(shared_dir) the directory of tarballs.
-      - C(environments) is what is published, as M(haku.river.haku_tar_info) returns it. Of each environment C(versions),
-        or C(all_versions), is used, a list of dictionaries with C(timestamp) and C(size).
+      - C(environments) is what is published, as M(haku.river.haku_tar_info) returns it. Of each environment
+        C(versions), or C(all_versions), is used, a list of dictionaries with C(timestamp) and C(size).
       - C(machines) is a dictionary of machines, by name. Each has its C(role) (V(host), V(runner), V(host and runner)),
         C(problem) (a sentence, or null), C(note) (what has just happened on it, may be left out), and C(environments),
         C(disk) and C(engine) as M(haku.river.haku_sync_info) returns them, or null where the machine did not tell.

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ansible_collections.haku.river.plugins.plugin_utils.fleet import (
@@ -54,6 +54,11 @@ class Row:
     cells: tuple[Cell, ...]
 
     @property
+    def problem(self) -> str:
+        """What is wrong with all of them."""
+        return _common_cause(self.machines)
+
+    @property
     def fullest(self) -> Machine | None:
         """The machine with the fullest disk, of those whose disk is known."""
         known = [machine for machine in self.machines if machine.disk]
@@ -89,10 +94,7 @@ def complaints(fleet: Fleet) -> list[Complaint]:
         if machine.problem:
             by_cause.setdefault(_cause(machine), []).append(machine)
     frequent_first = sorted(by_cause.items(), key=lambda item: -len(item[1]))
-    return [
-        Complaint(machines[0].problem or "" if _same_words(machines) else cause, tuple(machines))
-        for cause, machines in frequent_first
-    ]
+    return [Complaint(_common_cause(machines), tuple(machines)) for _, machines in frequent_first]
 
 
 def full_disks(fleet: Fleet) -> tuple[Machine, ...]:
@@ -110,8 +112,10 @@ def _cause(machine: Machine) -> str:
     return _ADDRESS.sub("…", machine.problem or "").replace(machine.name, "…")
 
 
-def _same_words(machines: Iterable[Machine]) -> bool:
-    return len({machine.problem for machine in machines}) == 1
+def _common_cause(machines: Sequence[Machine]) -> str:
+    """The words of machines whose causes are the same but for names and addresses."""
+    words = {machine.problem or "" for machine in machines}
+    return words.pop() if len(words) == 1 else _cause(machines[0])
 
 
 def _cells(fleet: Fleet, machine: Machine) -> tuple[Cell, ...]:

@@ -11,7 +11,7 @@ age, for what came this morning and what came last year to be told apart on the 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ansible_collections.haku.river.plugins.plugin_utils.fleet import Environment, Fleet, Version
@@ -31,10 +31,12 @@ _TICKS = (
 # Ages well below this are drawn as on an even axis.
 _EVEN_SECONDS = 12 * _HOUR
 _SHORTEST_SECONDS = 14 * _DAY
-# In percent of the drawing's width, which may be that of a phone.
+# In percent of the drawing's width: its ends, and the room that a character takes on a phone.
 _LEFT, _RIGHT = 3.0, 97.0
-_TICK_DISTANCE, _LABEL_DISTANCE = 17.0, 9.0
-_TALLEST_PIXELS = 34
+_CHARACTER = 2.6
+_SHORTEST_PIXELS, _TALLEST_PIXELS = 8, 36
+
+Span = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -94,11 +96,10 @@ class Axis:
         return round(_RIGHT - share * (_RIGHT - _LEFT), 1)
 
     def _ticks(self) -> Iterator[Tick]:
-        last = math.inf
+        taken: list[Span] = []
         for age_seconds, label in _TICKS:
             x = self._at(age_seconds)
-            if age_seconds <= self._longest and last - x >= _TICK_DISTANCE:
-                last = x
+            if age_seconds <= self._longest and _has_room(x, label, taken):
                 yield Tick(x, label)
 
 
@@ -107,11 +108,11 @@ def timeline(fleet: Fleet, environment: Environment, axis: Axis) -> Timeline:
     newest = environment.newest
     users = {version: len(fleet.having(environment, version)) for version in environment.versions}
     most = max([*users.values(), 1])
-    labelled = _labelled(axis, [version for version in users if users[version]], newest)
+    labelled = _labelled(axis, users, newest)
     marks = tuple(
         Mark(
             x=axis.x(version.timestamp),
-            height=math.ceil(number / most * _TALLEST_PIXELS),
+            height=_SHORTEST_PIXELS + round(number / most * (_TALLEST_PIXELS - _SHORTEST_PIXELS)) if number else 0,
             kind="newest" if version == newest else "older" if number else "unused",
             label=f"{number:,}" if version in labelled else "",
             title=_title(fleet, version, number),
@@ -122,14 +123,21 @@ def timeline(fleet: Fleet, environment: Environment, axis: Axis) -> Timeline:
     return Timeline(axis.ticks, marks, "; ".join(mark.title for mark in reversed(marks)))
 
 
-def _labelled(axis: Axis, versions: Iterable[Version], newest: Version | None) -> set[Version]:
-    """The versions that have room for a label: the newest, and then those at some distance from the others."""
-    chosen: list[Version] = []
-    for version in sorted(versions, key=lambda it: (it != newest, -it.timestamp)):
-        x = axis.x(version.timestamp)
-        if all(abs(axis.x(other.timestamp) - x) >= _LABEL_DISTANCE for other in chosen):
-            chosen.append(version)
-    return set(chosen)
+def _labelled(axis: Axis, users: Mapping[Version, int], newest: Version | None) -> set[Version]:
+    """The versions that have users, and room for a label beside those of the newest and of newer ones."""
+    taken: list[Span] = []
+    first = sorted(users, key=lambda version: (version != newest, -version.timestamp))
+    return {it for it in first if users[it] and _has_room(axis.x(it.timestamp), f"{users[it]:,}", taken)}
+
+
+def _has_room(x: float, text: str, taken: list[Span]) -> bool:
+    """Whether a text does not touch others; if so, its place is taken."""
+    width = len(text) * _CHARACTER
+    start = {"start": x, "middle": x - width / 2, "end": x - width}[_anchor(x)]
+    if any(start < end and other < start + width for other, end in taken):
+        return False
+    taken.append((start, start + width))
+    return True
 
 
 def _title(fleet: Fleet, version: Version, number: int) -> str:

@@ -237,7 +237,9 @@ def test_drawings_have_words_and_places(browser: Browser, tmp_path: Path) -> Non
         "Versions of python-data-science over time: 2025-12-31 22:00 UTC, 2 hours ago, on 1 machine, 741 MB; "
         "2025-12-23 00:00 UTC, 9 days ago, on 1 machine, 741 MB"
     )
-    places = "[...document.querySelectorAll('svg')[1].querySelectorAll('circle')].map((it) => it.getBoundingClientRect().x)"
+    places = (
+        "[...document.querySelectorAll('svg')[1].querySelectorAll('circle')].map((it) => it.getBoundingClientRect().x)"
+    )
     old, new = browser.run(f"return {places}")
     assert old < new
 

@@ -100,6 +100,8 @@ def verdict(fleet: Fleet) -> str:
         return "No machine was found"
     if well == total:
         return "The machine is current" if total == 1 else f"All {total:,} machines are current"
+    if total == 1:
+        return "The machine needs attention"
     needy = total - well
     return f"{needy:,} of {human.count(total, 'machine')} need{'s' if needy == 1 else ''} attention"
 

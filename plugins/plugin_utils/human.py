@@ -31,7 +31,7 @@ def duration(seconds: int) -> str:
     """About how long that is: `5 hours`. Of two units only the greater is told, from two of it on."""
     for length, unit, _short in _UNITS:
         if seconds >= 2 * length:
-            return f"{seconds // length} {unit}s"
+            return f"{seconds // length:,} {unit}s"
     return f"{max(seconds // 60, 1)} minute{'s' if seconds >= 120 else ''}" if seconds >= 60 else "less than a minute"
 
 

@@ -96,11 +96,12 @@ class Axis:
         return round(_RIGHT - share * (_RIGHT - _LEFT), 1)
 
     def _ticks(self) -> Iterator[Tick]:
+        """What there is room for, the ends first."""
         taken: list[Span] = []
-        for age_seconds, label in _TICKS:
-            x = self._at(age_seconds)
-            if age_seconds <= self._longest and _has_room(x, label, taken):
-                yield Tick(x, label)
+        now, *between, last = (Tick(self._at(age), label) for age, label in _TICKS if age <= self._longest)
+        for tick in (now, last, *between):
+            if _has_room(tick.x, tick.label, taken):
+                yield tick
 
 
 def timeline(fleet: Fleet, environment: Environment, axis: Axis) -> Timeline:

@@ -73,10 +73,10 @@ return [...found];
 """
 
 OUTSIDE = """
-return [...document.querySelectorAll("svg")].flatMap((drawing) => [...drawing.querySelectorAll("text")].filter((text) => {
-  const [frame, place] = [drawing.getBoundingClientRect(), text.getBoundingClientRect()];
+return [...document.querySelectorAll("svg text")].filter((text) => {
+  const [frame, place] = [text.ownerSVGElement.getBoundingClientRect(), text.getBoundingClientRect()];
   return place.left < frame.left - 1 || place.right > frame.right + 1 || place.top < frame.top - 1;
-})).map((text) => text.textContent);
+}).map((text) => text.textContent);
 """
 
 OPEN_ALL = "document.querySelectorAll('details').forEach((it) => { it.open = true; })"
@@ -296,5 +296,7 @@ def test_a_clock_that_is_ahead_does_no_harm(browser: Browser, tmp_path: Path) ->
         {"env": versions("env", NOW + 3 * HOUR, 999_999_999_999)}, {"gpu1": machine(env=holding(NOW + 3 * HOUR))}
     )
     browser.show(written(data, tmp_path), width=360)
+    browser.run(OPEN_ALL)
     assert "in 3 hours" in browser.run("return document.body.innerText")
+    assert browser.run("return document.querySelector('.card .newest').innerText").startswith("Packaged in 31,")
     assert browser.run("return document.documentElement.scrollWidth") == 360

@@ -71,24 +71,29 @@ def page(fleet: Fleet) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
     templates.filters.update(utc=human.utc, size=human.size)
     axis = Axis(fleet)
-    return templates.get_template(_TEMPLATE).render(
-        fleet=fleet,
-        verdict=verdict(fleet),
-        shares=_shares(fleet),
-        tiles=_tiles(fleet),
-        tile_size=next(name for least, name in _TILE_SIZES if len(fleet.machines) >= least),
-        complaints=complaints(fleet),
-        full_disks=full_disks(fleet),
-        full=FULL,
-        cards=[_card(fleet, environment, axis) for environment in fleet.environments],
-        rows=rows(fleet),
-        labels=_LABELS,
-        totals=_totals(fleet),
-        ago=lambda timestamp: human.ago(timestamp, fleet.generated),
-        count=human.count,
+    return (
+        templates.get_template(_TEMPLATE)
+        .render(
+            fleet=fleet,
+            verdict=verdict(fleet),
+            shares=_shares(fleet),
+            tiles=_tiles(fleet),
+            tile_size=next(name for least, name in _TILE_SIZES if len(fleet.machines) >= least),
+            complaints=complaints(fleet),
+            full_disks=full_disks(fleet),
+            full=FULL,
+            cards=[_card(fleet, environment, axis) for environment in fleet.environments],
+            rows=rows(fleet),
+            labels=_LABELS,
+            totals=_totals(fleet),
+            ago=lambda timestamp: human.ago(timestamp, fleet.generated),
+            count=human.count,
+        )
+        .lstrip()
     )
 
 

@@ -37,7 +37,10 @@ def duration(seconds: int) -> str:
 
 def short_duration(seconds: int) -> str:
     """The same in a table: `5 h`."""
-    return next((f"{seconds // length}\u00a0{unit}" for length, _, unit in _UNITS if seconds >= 2 * length), "now")
+    for length, _unit, short in _UNITS:
+        if seconds >= 2 * length:
+            return f"{seconds // length}\u00a0{short}"
+    return "now"
 
 
 def ago(timestamp: int, now: int) -> str:

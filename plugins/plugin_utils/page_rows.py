@@ -93,8 +93,8 @@ def complaints(fleet: Fleet) -> list[Complaint]:
     for machine in fleet.machines:
         if machine.problem:
             by_cause.setdefault(_cause(machine), []).append(machine)
-    frequent_first = sorted(by_cause.items(), key=lambda item: -len(item[1]))
-    return [Complaint(_common_cause(machines), tuple(machines)) for _, machines in frequent_first]
+    frequent_first = sorted(by_cause.values(), key=len, reverse=True)
+    return [Complaint(_common_cause(machines), tuple(machines)) for machines in frequent_first]
 
 
 def full_disks(fleet: Fleet) -> tuple[Machine, ...]:

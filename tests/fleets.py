@@ -72,6 +72,41 @@ SMALL = fleet(
     },
 )
 
+_CUDA = (NOW - 5 * DAY, NOW - 24 * DAY, NOW - 61 * DAY)
+_PYTHON = (NOW - 3 * HOUR, NOW - 6 * DAY, NOW - 13 * DAY, NOW - 40 * DAY)
+_STATISTICS = (NOW - 17 * DAY, NOW - 80 * DAY)
+
+
+def _example(problem: str | None = None, python: int = 0, cuda: int | None = 0, used: float = 0.4) -> Data:
+    """A machine whose environments are so many versions behind."""
+    return machine(
+        problem,
+        free=int(500 * GIGABYTE * (1 - used)),
+        python_data_science=holding(_PYTHON[python], *_PYTHON[python + 1 : python + 2]),
+        cuda_training=holding(None if cuda is None else _CUDA[cuda]),
+        r_statistics=holding(_STATISTICS[0]),
+    )
+
+
+EXAMPLE = fleet(
+    {
+        "python-data-science": versions("python-data-science", *_PYTHON),
+        "cuda-training": versions("cuda-training", *_CUDA, size=9_412_000_000),
+        "r-statistics": versions("r-statistics", *_STATISTICS, size=1_830_000_000),
+    },
+    {
+        "storage1": machine(role="host", free=171 * GIGABYTE),
+        **{f"gpu{number:02d}": _example(used=(number * 37 % 61 + 20) / 100) for number in range(1, 17)},
+        "gpu04": _example(used=0.96),
+        "gpu07": unreachable("ssh: connect to host 192.0.2.17 port 22: No route to host"),
+        "gpu09": _example(python=1, cuda=1, used=0.51),
+        "gpu12": _example(python=2, cuda=2, used=0.62),
+        "gpu13": _example(python=1, used=0.35),
+        "gpu16": _example("There is no directory /shared. Mount the shared directory.", python=1, used=0.44),
+        "gpu15": _example(cuda=None, used=0.12),
+    },
+)
+
 _NAMES = (
     *("python-data-science", "cuda-training", "r-statistics", "quantum-chemistry", "genomics-pipeline", "web-scraping"),
     *("julia-climate", "latex", "robotics-sim", "speech", "vision-inference", "geo-tools"),

@@ -22,8 +22,8 @@ options:
     description:
       - What is known of the fleet.
       - C(generated) is the time of it, in Unix seconds, and C(shared_dir) the directory of tarballs.
-      - C(environments) is a dictionary of what is published, by name. Each has C(versions), a list of dictionaries with
-        C(timestamp), C(tarball) and C(size), as M(haku.river.haku_tar_info) returns them in C(all_versions).
+      - C(environments) is what is published, as M(haku.river.haku_tar_info) returns it. Of each environment
+        C(versions), or C(all_versions), is used, a list of dictionaries with C(timestamp) and C(size).
       - C(machines) is a dictionary of machines, by name. Each has its C(role) (V(host), V(runner), V(host and runner)),
         C(problem) (a sentence, or null), C(note) (what has just happened on it, may be left out), and C(environments),
         C(disk) and C(engine) as M(haku.river.haku_sync_info) returns them, or null where the machine did not tell.
@@ -52,9 +52,8 @@ _value:
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ansible.errors import AnsibleFilterError
 from ansible.utils.display import Display
-from ansible_collections.haku.river.plugins.plugin_utils.fleet import parse_fleet
+from ansible_collections.haku.river.plugins.plugin_utils.fleet_input import read_fleet
 from ansible_collections.haku.river.plugins.plugin_utils.fleet_table import table
 
 # A line of a list in a message of `ansible.builtin.debug` is indented, quoted, and followed by a comma.
@@ -63,13 +62,7 @@ _AROUND = 12
 
 def fleet_table(data: Mapping[str, Any], width: int | None = None) -> str:
     """Write fleet data as a table."""
-    try:
-        fleet = parse_fleet(data)
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise AnsibleFilterError(
-            f"haku.river.fleet_table takes fleet data, see its documentation: {error!r}"
-        ) from error
-    return table(fleet, width or Display().columns - _AROUND)
+    return table(read_fleet(data, "fleet_table"), width or Display().columns - _AROUND)
 
 
 class FilterModule:

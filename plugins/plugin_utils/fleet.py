@@ -174,9 +174,8 @@ def natural(name: str) -> list[tuple[bool, int, str]]:
 
 
 def _environment(name: str, values: Mapping[str, Any], machines: list[Machine]) -> Environment:
-    published = {
-        int(version["timestamp"]): _optional(int, version.get("size")) for version in values.get("versions") or ()
-    }
+    versions = values.get("versions") or values.get("all_versions") or ()
+    published = {int(version["timestamp"]): _optional(int, version.get("size")) for version in versions}
     held = {machine.holdings[name].version for machine in machines if name in machine.holdings}
     timestamps = sorted(published.keys() | {version for version in held if version is not None}, reverse=True)
     return Environment(name, tuple(Version(it, it in published, published.get(it)) for it in timestamps))

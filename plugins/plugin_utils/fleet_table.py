@@ -42,9 +42,9 @@ def table(fleet: Fleet, width: int) -> str:
     Environments that do not fit beside each other follow below. What is wrong, and what has happened, stands under the
     table, machine by machine, and the sum of it all in the last line.
     """
-    first = ["", "(newest)", *(printable(machine.name) for machine in fleet.machines)]
+    first = ["Machine", "(newest)", *(printable(machine.name) for machine in fleet.machines)]
     columns = [_column(fleet, environment) for environment in fleet.environments]
-    blocks = [_lines([first, *block]) for block in _blocks(first, columns, width)] or [_lines([first])]
+    blocks = [_lines([first, *block]) for block in _blocks(first, columns, width)]
     remarks = [line for machine in fleet.machines for line in _remarks(machine, width)]
     parts = ["\n".join(block) for block in blocks] if fleet.machines else []
     parts += ["\n".join(remarks)] if remarks else []

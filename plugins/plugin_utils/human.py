@@ -9,12 +9,12 @@ from __future__ import annotations
 from datetime import datetime, timezone
 
 _UNITS = (
-    (365 * 86400, "year"),
-    (30 * 86400, "month"),
-    (7 * 86400, "week"),
-    (86400, "day"),
-    (3600, "hour"),
-    (60, "minute"),
+    (365 * 86400, "year", "y"),
+    (30 * 86400, "month", "mo"),
+    (7 * 86400, "week", "w"),
+    (86400, "day", "d"),
+    (3600, "hour", "h"),
+    (60, "minute", "min"),
 )
 
 
@@ -29,10 +29,18 @@ def utc(timestamp: int, seconds: bool = False) -> str:
 
 def duration(seconds: int) -> str:
     """About how long that is: `5 hours`. Of two units only the greater is told, from two of it on."""
-    for length, unit in _UNITS:
+    for length, unit, _short in _UNITS:
         if seconds >= 2 * length:
-            return f"{seconds // length} {unit}s"
+            return f"{seconds // length:,} {unit}s"
     return f"{max(seconds // 60, 1)} minute{'s' if seconds >= 120 else ''}" if seconds >= 60 else "less than a minute"
+
+
+def short_duration(seconds: int) -> str:
+    """The same in a table: `5 h`."""
+    for length, _unit, short in _UNITS:
+        if seconds >= 2 * length:
+            return f"{seconds // length}\u00a0{short}"
+    return "now"
 
 
 def ago(timestamp: int, now: int) -> str:

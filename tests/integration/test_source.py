@@ -236,7 +236,7 @@ def test_versions_are_listed_from_a_server_as_from_the_directory(served: Served)
     options = served.options()
     source = {key: options[key] for key in ("name", "source", "source_ca_path")}
     by_web = converge("haku_tar_info", **source).first["environments"][served.environment.name]
-    directory = {"name": served.environment.name, "shared_dir": str(served.environment.shared)}
+    directory: dict[str, Any] = {"name": served.environment.name, "shared_dir": str(served.environment.shared)}
     by_directory = succeed("haku_tar_info", **directory)["environments"][served.environment.name]
     server = served.server.url("open")
     assert by_web == json.loads(json.dumps(by_directory).replace(str(served.environment.tarballs), server))

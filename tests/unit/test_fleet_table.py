@@ -20,7 +20,7 @@ fleet_table = FilterModule().filters()["fleet_table"]
 
 def test_each_machine_has_a_row_and_each_environment_a_column() -> None:
     assert fleet_table(SMALL, width=100).splitlines() == [
-        "          cuda-training     python-data-science",
+        "Machine   cuda-training     python-data-science",
         "(newest)  2025-12-02 00:00  2025-12-31 22:00",
         "gpu01     2025-12-02 00:00  2025-12-31 22:00",
         "gpu02     2025-12-02 00:00  2025-12-23 00:00 stale",
@@ -41,7 +41,7 @@ def test_problems_and_what_has_happened_stand_below_machine_by_machine() -> None
         },
     )
     assert fleet_table(data, width=60).splitlines() == [
-        "          env",
+        "Machine   env",
         "(newest)  2026-01-01 00:00",
         "gpu2      -",
         "gpu9      ?",

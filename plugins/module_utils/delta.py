@@ -49,18 +49,21 @@ def missing_layers(wanted: ArchivedImage, base: Base) -> tuple[Layer, ...]:
     return tuple({layer.digest: layer for layer in wanted.layers[base.length :]}.values())
 
 
-def find_base(engine: Engine, wanted: ArchivedImage, current: Image | None, nearest: Iterable[str]) -> Base:
+def find_base(
+    engine: Engine, wanted: ArchivedImage, current: Image | None, nearest: Iterable[str], thorough: bool = False
+) -> Base:
     """Find the image with the longest chain of the wanted layers, the very image if it is there.
 
     `current` is known already. Then those are inspected whose IDs are the `nearest`, and all others that the engine
-    has, as long as that can save time.
+    has, as long as that can save time, or to the end if the search is to be `thorough`.
     """
     known = {current.id} if current else set()
     near = [image_id for image_id in dict.fromkeys(nearest) if image_id not in known]
-    best = _longest(engine, wanted, _as_base(current, wanted) if current else Base(), near)
-    if _left_bytes(wanted, best) > _WORTH_A_LISTING_BYTES:
+    inspect_bytes = 0 if thorough else _WORTH_AN_INSPECT_BYTES
+    best = _longest(engine, wanted, _as_base(current, wanted) if current else Base(), near, inspect_bytes)
+    if not best.length or _left_bytes(wanted, best) > (0 if thorough else _WORTH_A_LISTING_BYTES):
         far = [image.id for image in engine.images() if image.id not in known.union(near)]
-        best = _longest(engine, wanted, best, far)
+        best = _longest(engine, wanted, best, far, inspect_bytes)
     return best
 
 
@@ -139,10 +142,10 @@ def _stored_blobs(engine: Engine, image: Image) -> Mapping[str, Blob]:
         return {}
 
 
-def _longest(engine: Engine, wanted: ArchivedImage, best: Base, image_ids: Sequence[str]) -> Base:
-    """The best base that is known, or a better one among these images."""
+def _longest(engine: Engine, wanted: ArchivedImage, best: Base, image_ids: Sequence[str], inspect_bytes: int) -> Base:
+    """The best base that is known, or a better one among these images, as one inspect is worth so many bytes."""
     for number, image_id in enumerate(image_ids):
-        if _left_bytes(wanted, best) <= (len(image_ids) - number) * _WORTH_AN_INSPECT_BYTES:
+        if _left_bytes(wanted, best) <= (len(image_ids) - number) * inspect_bytes:
             break
         image = engine.find_image(image_id)
         if image is None:

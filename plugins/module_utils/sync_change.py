@@ -97,8 +97,15 @@ def bring(engine: Engine, source: Source[V], wish: Synchronising, check_mode: bo
             if current and current.identity == archive.image.identity:
                 return nothing_done(wish, target.timestamp, archive.bytes_read)
             stock = take_stock(engine, wish, current, versions)
-            base = Base() if wish.delta is Delta.NEVER else find_base(engine, archive.image, current, stock.images)
+            base = _base(engine, wish, archive.image, current, stock)
             return _load_or_tag(engine, wish, stock, target, archive, base, check_mode)
+
+
+def _base(engine: Engine, wish: Synchronising, wanted: ArchivedImage, current: Image | None, stock: Stock) -> Base:
+    """The local image to build on; who wants `always` only what is missing waits until all images have been seen."""
+    if wish.delta is Delta.NEVER:
+        return Base()
+    return find_base(engine, wanted, current, stock.images, thorough=wish.delta is Delta.ALWAYS)
 
 
 def _tag(engine: Engine, wish: Synchronising, stock: Stock, there: Image, check_mode: bool) -> Outcome:

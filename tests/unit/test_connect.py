@@ -66,9 +66,11 @@ def test_tls_without_verification_is_only_used_when_asked_for(tmp_path: Path) ->
     assert candidates(plain, {}, tmp_path)[0].verify is None
 
 
+@forgotten_socket
 def test_the_error_names_the_engine_and_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(EngineError) as failed:
         connect(EngineSettings(docker_host=f"unix://{tmp_path}/docker.sock"))
+    gc.collect()
     assert f"unix://{tmp_path}/docker.sock (as named): No such file or directory" in str(failed.value)
     assert "systemctl start docker" in str(failed.value)
 

@@ -203,3 +203,14 @@ def test_the_search_ends_where_it_takes_longer_than_the_load() -> None:
     assert engine.inspected == []
     assert find_base(engine, archived("a", "b", "c", size_bytes=20 * MEGABYTE), FORMER, engine.there).length == 2
     assert len(engine.inspected) == 100
+
+
+def test_without_any_base_of_its_own_all_images_are_seen() -> None:
+    engine = Images(local("1", "a", "b"))
+    assert find_base(engine, WANTED, None, []).length == 2
+
+
+def test_a_thorough_search_sees_all_images_whatever_that_takes() -> None:
+    images = [*(local(str(number), "x") for number in range(100)), local("last", "a", "b")]
+    engine = Images(*images)
+    assert find_base(engine, archived("a", "b", "c", size_bytes=1), None, [], thorough=True).length == 2

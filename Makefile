@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup lint sanity unit integration test bench build lab-up lab-down clean
+.PHONY: help demo setup lint sanity unit integration molecule test bench fleet build install lab-up lab-down clean
 
 help: ## Show the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -24,11 +24,11 @@ $(READY): requirements-dev.txt .ci/setup
 lint: $(READY) ## Style, types, playbooks, documentation, changelog, shell scripts
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy .checkout/ansible_collections/haku/river/plugins/*/*.py tests benchmarks
+	$(BIN)/mypy .checkout/ansible_collections/haku/river/plugins/*/*.py tests benchmarks extensions
 	$(BIN)/ansible-lint --strict
 	ANSIBLE_COLLECTIONS_PATH=.checkout $(BIN)/antsibull-docs lint-collection-docs --plugin-docs .
 	$(BIN)/antsibull-changelog lint
-	shellcheck demo/run .ci/run .ci/setup tests/lab/serve
+	shellcheck shell/haku-shell shell/haku-shell.bash demo/run .ci/run .ci/setup tests/lab/serve
 
 sanity: $(READY) ## Every ansible-test sanity test, without ignore files
 	$(BIN)/python .ci/sanity.py
@@ -37,16 +37,28 @@ unit: $(READY) ## Tests that need no engine
 	$(BIN)/pytest tests/unit
 
 integration: $(READY) ## Tests on real engines and machines (root; the lab starts and stops by itself)
-	$(BIN)/python -m tests.lab up engines registry machines
-	$(BIN)/pytest --numprocesses 3 --dist loadgroup tests/integration
+	$(BIN)/python -m tests.lab up engines podman registry machines
+	$(BIN)/pytest --numprocesses 4 --dist loadgroup --durations 30 --force-short-summary tests/integration
 
-test: lint sanity unit integration ## All of the above
+molecule: $(READY) ## Molecule's scenarios for the roles and the whole workflow (root; five minutes)
+	$(BIN)/molecule destroy # of what a killed run has left
+	$(BIN)/python -m tests.lab run $(BIN)/molecule test --all
 
-bench: $(READY) ## Figures beside the other ways, in docs/benchmarks.md (root; 15 minutes; BENCH=--quick for a try)
+test: lint sanity unit integration molecule ## All of the above
+
+bench: $(READY) ## Figures beside the other ways, in docs/benchmarks.md (root; half an hour; BENCH=--quick for a try)
 	$(BIN)/python -m benchmarks $(BENCH)
 
-build: $(READY) ## The collection's artifact, in build/
-	$(BIN)/ansible-galaxy collection build --force --output-path build
+fleet: $(READY) ## A roll-out to 20 Runners over SSH, timed (root; ten minutes)
+	$(BIN)/python -m benchmarks.fleet
+
+build: ## The collection's artifact, in build/ (needs nothing but ansible-core)
+	rm -f build/haku-river-*.tar.gz
+	ansible-galaxy collection build --output-path build
+
+# In this directory, the checkout itself counts as installed.
+install: build ## Install that for this user's playbooks (needs nothing but ansible-core)
+	cd / && ansible-galaxy collection install --force $(CURDIR)/build/haku-river-*.tar.gz
 
 lab-up: $(READY) ## Start the lab for a fast development loop (then: HAKU_LAB_KEEP=1 make integration)
 	$(BIN)/python -m tests.lab up

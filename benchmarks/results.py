@@ -24,6 +24,7 @@ DIRECTORY = "sync with nothing to do, by number of versions in the directory"
 _METRICS = (
     "seconds",
     "process_seconds",
+    "durable_seconds",
     "away_seconds",
     "peak_memory_bytes",
     "shared_read_bytes",
@@ -57,9 +58,10 @@ class Sample:
     """One measured run of a case.
 
     `seconds` is the work alone (for a command line all of it, for a module without Python's start and imports),
-    `process_seconds` the whole command. What was read from and written to the shared directory is counted at its
-    device, after the page cache; `new_space_bytes` is what the file system has less afterwards, `new_layers_bytes` the
-    layers that the former version does not have. `told` is what the module says itself.
+    `process_seconds` the whole command, `durable_seconds` the work and what the disk has left to do after it. What was
+    read from and written to the shared directory is counted at its device, after the page cache; `new_space_bytes` is
+    what the file system has less afterwards, `new_layers_bytes` the layers that the former version does not have.
+    `told` is what the module says itself.
     """
 
     case: Case
@@ -70,6 +72,7 @@ class Sample:
     shared_written_bytes: int | None = None
     new_space_bytes: int | None = None
     new_layers_bytes: int | None = None
+    durable_seconds: float | None = None
     away_seconds: float | None = None
     told: Mapping[str, Any] = field(default_factory=dict)
 

@@ -152,7 +152,9 @@ def sample(case: Case, shared: Shared, act: Callable[[], Run]) -> Sample:
     shared.forget_cached()
     used, traffic = shared.used_bytes, shared.traffic
     done = act()
+    began = time.monotonic()
     new_space = shared.used_bytes - used  # waits until all has arrived, so it comes first
+    durable_seconds = done.seconds + time.monotonic() - began
     moved = shared.traffic.since(traffic)
     taken = Sample(
         case,
@@ -162,6 +164,7 @@ def sample(case: Case, shared: Shared, act: Callable[[], Run]) -> Sample:
         shared_read_bytes=moved.read_bytes,
         shared_written_bytes=moved.written_bytes,
         new_space_bytes=new_space,
+        durable_seconds=durable_seconds,
         away_seconds=done.result.get("away_seconds"),
         told={name: done.result[name] for name in _TOLD if name in done.result},
     )

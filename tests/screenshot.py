@@ -15,8 +15,8 @@ sys.path.insert(0, str(CHECKOUT / ".checkout"))
 
 from ansible_collections.haku.river.plugins.filter.fleet_page import fleet_page  # noqa: E402  # found by the path above
 
-from tests.fleets import EXAMPLE  # noqa: E402
-from tests.lab.browser import browsing  # noqa: E402
+from tests.fleets import EXAMPLE  # noqa: E402  # after the path as well
+from tests.lab.browser import browsing  # noqa: E402  # after the path as well
 
 
 def main() -> None:

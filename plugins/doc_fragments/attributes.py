@@ -6,16 +6,39 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """What holds for every module of the collection."""
+    """What holds for modules besides their options: by default for those that speak to an engine alone."""
 
     DOCUMENTATION = r"""
 options: {}
 attributes:
   action_group:
-    description: Use C(group/haku.river.river) in C(module_defaults) to set options of all modules of the collection.
+    description: Use C(group/haku.river.river) in C(module_defaults) to set the engine's options of all modules.
     support: full
     membership:
       - haku.river.river
+"""
+
+    SHARED = r"""
+options: {}
+attributes:
+  action_group:
+    description: Use C(group/haku.river.shared) in C(module_defaults) to set O(shared_dir) of all modules that have it.
+    support: full
+    membership:
+      - haku.river.shared
+"""
+
+    RIVER_AND_SHARED = r"""
+options: {}
+attributes:
+  action_group:
+    description:
+      - Use C(group/haku.river.river) in C(module_defaults) to set the engine's options of all modules, and
+        C(group/haku.river.shared) to set O(shared_dir) of all that have it.
+    support: full
+    membership:
+      - haku.river.river
+      - haku.river.shared
 """
 
     STATE = r"""

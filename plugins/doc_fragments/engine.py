@@ -17,8 +17,8 @@ options:
         E(DOCKER_HOST) names it.
       - If neither names one, these are tried in turn, and the first that answers is used.
         C(unix:///var/run/docker.sock), C(tcp://localhost:2376) with TLS and a verified certificate,
-        C(tcp://localhost:2375) with a warning, the rootless socket under E(XDG_RUNTIME_DIR), the current
-        Docker context.
+        C(tcp://localhost:2375) with a warning, unless TLS is asked for, the rootless socket under
+        E(XDG_RUNTIME_DIR), the current Docker context.
     type: str
     aliases:
       - docker_url
@@ -39,7 +39,8 @@ options:
   tls_hostname:
     description:
       - The name that the engine's certificate must bear, where it is not that of the address.
-      - The Docker SDK for Python supports this up to version 6; with a newer SDK it is refused.
+      - The Docker SDK for Python supports this up to version 6. With a newer one it is refused; where O(docker_host) is
+        not set, the place that needs it is passed over.
       - If the option is not set, the environment variable E(DOCKER_TLS_HOSTNAME) is used.
     type: str
   ca_path:
@@ -82,6 +83,19 @@ options:
     type: int
     default: 60
 requirements:
-  - Docker SDK for Python 5.0 or newer on the managed machine (C(python3-docker) or C(pip install docker))
-  - Docker 20.10 or newer on the managed machine, with either image store
+  - Docker SDK for Python 5.0 or newer on the managed machine (C(python3-docker) or C(pip install docker));
+    with requests 2.29 or newer, SDK 6.1 or newer
+  - Docker 20.10 or newer on the managed machine, with either image store, or Podman's Docker-compatible service
+"""
+
+    KIND = r"""
+options:
+  engine:
+    description:
+      - What kind of engine runs the instances. It decides where one is looked for if O(docker_host) does not name it.
+      - With V(podman), that is what the environment variable E(CONTAINER_HOST) names, or else the service of root
+        (C(/run/podman/podman.sock)) and that of the user (C(podman/podman.sock) under E(XDG_RUNTIME_DIR)).
+    type: str
+    choices: [docker, podman]
+    default: docker
 """

@@ -11,7 +11,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -143,6 +143,7 @@ class Catalogue:
         path = self.path / str(name)
         with self.saying(f"Cannot publish {path}"):
             file.flush()
+            self._let_read(file.fileno())
             os.fsync(file.fileno())
             Path(file.name).rename(path)
             self._sync_directory()
@@ -169,6 +170,7 @@ class Catalogue:
                     with path.open("x") as file:
                         json.dump({"format": 1, "environments": described}, file, separators=(",", ":"))
                         file.flush()
+                        self._let_read(file.fileno())
                         os.fsync(file.fileno())
                     path.rename(self.path / INDEX_NAME)
                     self._sync_directory()
@@ -176,12 +178,23 @@ class Catalogue:
                     path.unlink(missing_ok=True)
 
     def refreshed_index(self) -> tuple[str, ...]:
-        """Write the index of what there is; a failure is no more than the warning that is returned."""
+        """Have an index of what there is; a failure is no more than the warning that is returned."""
         try:
-            self.write_index()
+            # Also if nothing was done: whoever did it may have died before the index was written, or be HakuRiver.
+            environments = self.environments()
+            if self._indexed() != {name: [it.timestamp for it in versions] for name, versions in environments.items()}:
+                self.write_index()
         except HakuError as error:
             return (f"Machines that read {self.path} through a web server may not see what there is now. {error}",)
         return ()
+
+    def _indexed(self) -> dict[str, list[int]] | None:
+        """The timestamps that the index has, None if it cannot be read as one."""
+        try:
+            listed = json.loads((self.path / INDEX_NAME).read_bytes())["environments"].items()
+            return {name: [version["timestamp"] for version in versions] for name, versions in listed}
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            return None
 
     def remove_stale_partials(self, environment: str) -> None:
         """Clean up after packagers that died. Only who holds the environment's lock may call this."""
@@ -219,6 +232,12 @@ class Catalogue:
             raise CatalogueError(
                 f"Cannot list {self.path}", where=str(self.path), cause=error.strerror, remedy=remedy
             ) from error
+
+    def _let_read(self, descriptor: int) -> None:
+        """Let those read a file who may read the directory, whatever the umask of this process is."""
+        mode = os.fstat(descriptor).st_mode | self.path.stat().st_mode & 0o444
+        with suppress(OSError):  # file systems without modes may refuse
+            os.fchmod(descriptor, mode & 0o777)
 
     def _sync_directory(self) -> None:
         descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)

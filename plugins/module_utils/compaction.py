@@ -10,6 +10,7 @@ while the container runs: the layers that it stands on do not change, and what i
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -76,15 +77,16 @@ class Compacted:
     def _pile(self, config: bytes, layers: Sequence[FileLayer], missing: FileLayer | None) -> StoredImage:
         document = json.loads(config)
         base = self.image.diff_ids[: self.base_layers]
+        document["history"] = self._history(document["history"], len(document["rootfs"]["diff_ids"]))
         document["rootfs"]["diff_ids"] = [*base, *(layer.blob.digest for layer in layers)]
-        document["history"] = self._history(document["history"])
         return PiledImage(self.image, json.dumps(document).encode(), layers, missing)
 
-    def _history(self, history: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    def _history(self, history: Sequence[Mapping[str, Any]], layers: int) -> list[Mapping[str, Any]]:
         """One entry for all layers that are one now."""
         ends = _ends(history)
-        first = ends[self.base_layers - 1] if self.base_layers else 0
-        last = ends[len(self.image.diff_ids) - 1]
+        untold = layers - len(ends)
+        first = ends[self.base_layers - untold] - 1
+        last = ends[len(self.image.diff_ids) - untold - 1]
         made_one = len(self.image.diff_ids) - self.base_layers
         entry = {
             "created": history[last - 1].get("created"),
@@ -108,12 +110,14 @@ def plan_compaction(image: StoredImage, max_layers: int) -> Compaction | None:
 
 
 def count_base_layers(config: Mapping[str, Any], layers: int) -> int:
-    """How many of an image's layers no package has made; all of them, if its history does not tell."""
+    """How many of an image's layers are below those that packages have put on top.
+
+    Counted from the top, as a history may leave out layers of a base image, but none of a package.
+    """
     history = config.get("history") or ()
-    ends = _ends(history)
-    if len(ends) != layers:
-        return layers
-    return next((number for number, end in enumerate(ends) if history[end - 1].get("comment") == COMMENT), layers)
+    tops = reversed([history[end - 1] for end in _ends(history)])
+    own = sum(1 for _entry in itertools.takewhile(lambda entry: entry.get("comment") == COMMENT, tops))
+    return max(layers - own, 0)
 
 
 def _ends(history: Sequence[Mapping[str, Any]]) -> list[int]:

@@ -7,12 +7,15 @@
 from __future__ import annotations
 
 import enum
+import re
 import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ansible_collections.haku.river.plugins.module_utils.ahead import CHUNK_BYTES
 from ansible_collections.haku.river.plugins.module_utils.errors import ArchiveError
+
+_SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
 
 
 class Compression(enum.Enum):
@@ -27,7 +30,8 @@ def recognise(first_bytes: bytes) -> Compression:
     """Tell the compression by the first four bytes; a tar stream begins with a file name, never with these."""
     if first_bytes.startswith(b"\x1f\x8b"):
         return Compression.GZIP
-    if first_bytes.startswith(b"\x28\xb5\x2f\xfd"):
+    # `pzstd` begins with a frame to be skipped.
+    if first_bytes.startswith(b"\x28\xb5\x2f\xfd") or _SKIPPABLE.match(first_bytes):
         return Compression.ZSTD
     return Compression.NONE
 
@@ -63,6 +67,7 @@ def _new_member() -> Any:
 
 
 def _unzstd(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Decompress a stream of one or more frames (`pzstd` and zstd:chunked write several, and some to be skipped)."""
     try:
         import zstandard
     except ImportError as error:
@@ -71,9 +76,18 @@ def _unzstd(chunks: Iterable[bytes]) -> Iterator[bytes]:
             cause=str(error),
             remedy="Install the package python3-zstandard, or run: pip install zstandard",
         ) from error
-    stream = zstandard.ZstdDecompressor().decompressobj()
+    decompressor = zstandard.ZstdDecompressor()
+    frame = decompressor.decompressobj()
+    # Before 0.18 the library does not tell where a frame ends; that there was more, a digest tells then.
     try:
         for chunk in chunks:
-            yield stream.decompress(chunk)
+            data = chunk
+            while data:
+                if getattr(frame, "eof", False):
+                    frame = decompressor.decompressobj()
+                yield frame.decompress(data)
+                data = getattr(frame, "unused_data", b"")
     except zstandard.ZstdError as error:
         raise ArchiveError("A layer's zstd stream is damaged", cause=str(error)) from error
+    if not getattr(frame, "eof", True):
+        raise ArchiveError("A layer's zstd stream is cut short")

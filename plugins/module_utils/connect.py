@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils.basic import env_fallback
-from ansible_collections.haku.river.plugins.module_utils.engine import Engine, own_words
+from ansible_collections.haku.river.plugins.module_utils.engine import Engine
+from ansible_collections.haku.river.plugins.module_utils.engine_words import own_words
 from ansible_collections.haku.river.plugins.module_utils.errors import EngineError, HakuError
 
 try:
@@ -28,30 +28,20 @@ except ImportError as error:
 else:
     SDK_MISSING = None
 
-ENGINE_OPTIONS: dict[str, dict[str, Any]] = {
-    "docker_host": {"type": "str", "fallback": (env_fallback, ["DOCKER_HOST"]), "aliases": ["docker_url"]},
-    "tls": {"type": "bool", "default": False, "fallback": (env_fallback, ["DOCKER_TLS"])},
-    "validate_certs": {
-        "type": "bool",
-        "default": False,
-        "fallback": (env_fallback, ["DOCKER_TLS_VERIFY"]),
-        "aliases": ["tls_verify"],
-    },
-    "tls_hostname": {"type": "str", "fallback": (env_fallback, ["DOCKER_TLS_HOSTNAME"])},
-    "ca_path": {"type": "path", "aliases": ["ca_cert", "tls_ca_cert", "cacert_path"]},
-    "client_cert": {"type": "path", "aliases": ["tls_client_cert", "cert_path"]},
-    "client_key": {"type": "path", "aliases": ["tls_client_key", "key_path"]},
-    "api_version": {
-        "type": "str",
-        "default": "auto",
-        "fallback": (env_fallback, ["DOCKER_API_VERSION"]),
-        "aliases": ["docker_api_version"],
-    },
-    "timeout": {"type": "int", "default": 60, "fallback": (env_fallback, ["DOCKER_TIMEOUT"])},
-}
-"""The argument specification of the doc fragment `haku.river.engine`."""
+    class _Client(docker.APIClient):
+        """The SDK's client, which verifies the engine's certificate by what the user says.
 
-ENGINE_REQUIRED_TOGETHER = [("client_cert", "client_key")]
+        Its HTTP library prefers the authorities in REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE, where these are set.
+        """
+
+        def merge_environment_settings(self, *arguments: Any) -> Any:
+            """Do as the library does, but for the authorities."""
+            settings = super().merge_environment_settings(*arguments)
+            return {**settings, "verify": self.verify}
+
+
+# What Ansible takes for true.
+_TRUE = ("1", "true", "yes", "on", "y", "t")
 
 
 @dataclass(frozen=True)
@@ -67,6 +57,30 @@ class EngineSettings:
     client_key: str | None = None
     api_version: str = "auto"
     timeout: int = 60
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> EngineSettings:
+        """What the variables say that Ansible's options fall back on, for programs without Ansible."""
+        return cls(
+            docker_host=environment.get("DOCKER_HOST") or None,
+            tls=environment.get("DOCKER_TLS", "").lower() in _TRUE,
+            validate_certs=environment.get("DOCKER_TLS_VERIFY", "").lower() in _TRUE,
+            tls_hostname=environment.get("DOCKER_TLS_HOSTNAME") or None,
+            api_version=environment.get("DOCKER_API_VERSION") or "auto",
+            timeout=int(environment.get("DOCKER_TIMEOUT") or 60),
+        )
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A place where an engine was looked for; `failure` says why it did not answer, and is None where one did."""
+
+    url: str
+    origin: str
+    failure: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.url} ({self.origin}): {self.failure or 'answers'}"
 
 
 @dataclass(frozen=True)
@@ -85,49 +99,74 @@ class Candidate:
 def candidates(settings: EngineSettings, environment: Mapping[str, str], home: Path) -> tuple[Candidate, ...]:
     """The places to try, in order. What the user names is the only one; see DESIGN, "Finding the engine"."""
     if settings.docker_host:
-        return (_named(settings, environment),)
+        return (_at(settings.docker_host, "as named", settings, environment),)
     certificates = _certificates(settings, Path(environment.get("DOCKER_CERT_PATH") or home / ".docker"))
     unencrypted = "Speaking to the engine at tcp://localhost:2375 unencrypted and unauthenticated: prefer its socket."
     usual = [
         Candidate("unix:///var/run/docker.sock", "the default socket"),
         Candidate("tcp://localhost:2376", "the local TLS port", verify=True, **certificates),
-        Candidate("tcp://localhost:2375", "the local port without TLS", warning=unencrypted),
     ]
-    return (*usual, *_given_by(environment))
+    if not (settings.tls or settings.validate_certs):
+        usual.append(Candidate("tcp://localhost:2375", "the local port without TLS", warning=unencrypted))
+    others = [_at(url, origin, settings, environment) for url, origin in _given_by(environment)]
+    return (*usual, *others)
 
 
 def connect(settings: EngineSettings) -> Engine:
     """Return the first engine that answers; `EngineError` lists every attempt and why it failed."""
+    return first_answering(candidates(settings, os.environ, Path.home()), settings)[0]
+
+
+def first_answering(places: Sequence[Candidate], settings: EngineSettings) -> tuple[Engine, tuple[Attempt, ...]]:
+    """Return the first engine that answers, and all attempts up to it; `EngineError` lists them if none does."""
     if SDK_MISSING:
         raise HakuError(
             f"The Docker SDK for Python is missing for {sys.executable}",
             cause=SDK_MISSING,
             remedy="Install the package python3-docker, or run: pip install docker",
         )
-    places = candidates(settings, os.environ, Path.home())
-    attempts = []
+    attempts: list[Attempt] = []
     for place in places:
         try:
-            return _open(place, settings)
+            engine = _open(place, settings)
         except (DockerException, RequestException, OSError) as error:
-            attempts.append(f"{place.url} ({place.origin}): {own_words(error)}")
+            attempts.append(Attempt(place.url, place.origin, _why(error, place)))
+        except HakuError as error:
+            # What cannot be asked for here is no reason to leave out the places after it.
+            if settings.docker_host:
+                raise
+            attempts.append(Attempt(place.url, place.origin, str(error).rstrip(".")))
+        else:
+            return engine, (*attempts, Attempt(place.url, place.origin))
     named = bool(settings.docker_host)
     raise EngineError(
         "The container engine does not answer" if named else "No container engine answers",
         where=places[0].url if named else "",
-        cause="; ".join(attempts),
+        cause="; ".join(map(str, attempts)),
         remedy="Start it (systemctl start docker), give this user access to it (become, or the group docker), "
         "or name another with docker_host",
     )
 
 
-def _named(settings: EngineSettings, environment: Mapping[str, str]) -> Candidate:
-    url = settings.docker_host or ""
+def podman_candidates(settings: EngineSettings, environment: Mapping[str, str]) -> tuple[Candidate, ...]:
+    """The places where Podman's service is looked for: what the user names, or else root's and the user's own."""
+    if settings.docker_host:
+        return (_at(settings.docker_host, "as named", settings, environment),)
+    if environment.get("CONTAINER_HOST"):
+        return (Candidate(environment["CONTAINER_HOST"], "CONTAINER_HOST"),)
+    own = environment.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
+    roots = Candidate("unix:///run/podman/podman.sock", "root's socket")
+    users = Candidate(f"unix://{own}/podman/podman.sock", "the user's socket")
+    return (roots, users) if os.geteuid() == 0 else (users, roots)
+
+
+def _at(url: str, origin: str, settings: EngineSettings, environment: Mapping[str, str]) -> Candidate:
+    """An address that somebody gave, with TLS if that is asked for."""
     if not (settings.tls or settings.validate_certs) or url.startswith(("unix:", "npipe:", "ssh:")):
-        return Candidate(url, "as named")
+        return Candidate(url, origin)
     directory = environment.get("DOCKER_CERT_PATH")
     certificates = _certificates(settings, Path(directory) if directory else None)
-    return Candidate(url, "as named", verify=settings.validate_certs, **certificates)
+    return Candidate(url, origin, verify=settings.validate_certs, **certificates)
 
 
 def _certificates(settings: EngineSettings, directory: Path | None) -> dict[str, str | None]:
@@ -145,12 +184,12 @@ def _certificates(settings: EngineSettings, directory: Path | None) -> dict[str,
     }
 
 
-def _given_by(environment: Mapping[str, str]) -> list[Candidate]:
-    """Engines that nobody named but the environment leads to: the rootless socket, the current context."""
+def _given_by(environment: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Addresses that the environment leads to without naming one, with their origins: rootless socket, context."""
     found = []
     runtime_directory = environment.get("XDG_RUNTIME_DIR")
     if runtime_directory:
-        found.append(Candidate(f"unix://{runtime_directory}/docker.sock", "XDG_RUNTIME_DIR"))
+        found.append((f"unix://{runtime_directory}/docker.sock", "XDG_RUNTIME_DIR"))
     try:
         name = environment.get("DOCKER_CONTEXT")
         context = ContextAPI.get_context(name) if name else ContextAPI.get_current_context()
@@ -158,20 +197,34 @@ def _given_by(environment: Mapping[str, str]) -> list[Candidate]:
         # A broken client configuration is a place without an engine, not a reason to stop.
         return found
     if context is not None and context.Name != "default" and context.Host:
-        found.append(Candidate(context.Host, f"Docker context {context.Name}"))
+        found.append((context.Host, f"Docker context {context.Name}"))
     return found
 
 
 def _open(place: Candidate, settings: EngineSettings) -> Engine:
-    client = docker.APIClient(
+    client: Any = _Client(
         base_url=place.url,
         version=settings.api_version,
         timeout=settings.timeout,
         tls=_tls(place, settings.tls_hostname) or False,
     )
-    client.ping()
-    warnings = (place.warning,) if place.warning else ()
-    return Engine(client, place.url, reopen=lambda: _open(place, settings), warnings=warnings)
+    # The SDK's own `ping` keeps to itself who has answered.
+    answer = client._get(client._url("/_ping"))
+    client._raise_for_status(answer)
+    return Engine(
+        client,
+        place.url,
+        reopen=lambda: _open(place, settings),
+        warnings=(place.warning,) if place.warning else (),
+        is_podman="Libpod-API-Version" in answer.headers,
+    )
+
+
+def _why(error: BaseException, place: Candidate) -> str:
+    words = own_words(error)
+    # Before TLS 1.3 engines only say that they do not like the handshake.
+    missing = place.verify is not None and not place.client_cert and "alert" in words
+    return f"{words} (no client certificate was shown to it)" if missing else words
 
 
 def _tls(place: Candidate, hostname: str | None) -> TLSConfig | None:

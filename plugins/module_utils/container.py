@@ -11,26 +11,22 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ansible_collections.haku.river.plugins.module_utils.container_steps import (
-    ALIVE,
     Create,
     Pull,
     PutBack,
     Remove,
     Replace,
-    Restart,
-    Start,
     Step,
-    Stop,
-    Unpause,
     Update,
     aside_name,
-    keeps_running,
+    steps_of_life,
 )
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
 from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
 from ansible_collections.haku.river.plugins.module_utils.names import LABEL_ENVIRONMENT, LABEL_MANAGED, is_env_container
 from ansible_collections.haku.river.plugins.module_utils.outcome import Outcome
-from ansible_collections.haku.river.plugins.module_utils.settings import Difference, Settings, differences
+from ansible_collections.haku.river.plugins.module_utils.running import ALIVE, keeps_running
+from ansible_collections.haku.river.plugins.module_utils.settings import Difference, Settings, differences, in_place
 from ansible_collections.haku.river.plugins.module_utils.timestamps import iso_time, unix_timestamp
 
 
@@ -100,6 +96,8 @@ class Plan:
 def manage_container(engine: Engine, desired: Desired, check_mode: bool) -> Outcome:
     """Bring the env container to what is desired."""
     desired = replace(desired, asked=_with_network_found(engine, desired.asked))
+    if desired.state != "absent":
+        engine.check_offers(f"Container {desired.name} cannot be as asked", *desired.asked.special_needs)
     seen = observe(engine, desired)
     decided = plan(seen, desired)
     if not check_mode:
@@ -204,8 +202,8 @@ def _convergence(container: Container, seen: Seen, desired: Desired) -> Plan:
     _check_can_act(container, desired, stops=bool(needs_new) or desired.state in ("stopped", "restarted"))
     if needs_new:
         return _replacement(container, seen, desired)
-    update = (Update(desired.name, _in_place(desired.asked, found)),) if found else ()
-    life, state = _life(container.state, desired)
+    update = (Update(desired.name, in_place(desired.asked, found)),) if found else ()
+    life, state = steps_of_life(desired.name, container.state, desired.state, desired.stop_timeout_seconds)
     return Plan((*update, *life), (*found, *_state_change(container.state, state)), state)
 
 
@@ -263,32 +261,6 @@ def _pulling(seen: Seen, desired: Desired, image: str) -> tuple[Step, ...]:
             remedy="Load or pull it on this machine, or set pull: missing",
         )
     return (Pull(image),) if desired.pull == "always" or not seen.has_image else ()
-
-
-def _in_place(asked: Settings, found: tuple[Difference, ...]) -> Settings:
-    options = {each.option for each in found}
-    return Settings(
-        cpus=asked.cpus if "cpus" in options else None,
-        memory_bytes=asked.memory_bytes if "memory" in options else None,
-        restart_policy=asked.restart_policy if "restart_policy" in options else None,
-    )
-
-
-def _life(state: str, desired: Desired) -> tuple[tuple[Step, ...], str]:
-    """The steps from one state of life to the desired one, and the state that is reached."""
-    name, timeout = desired.name, desired.stop_timeout_seconds
-    alive = state in ALIVE
-    # A frozen process cannot heed the signal to stop.
-    thaw: tuple[Step, ...] = (Unpause(name),) if state == "paused" else ()
-    if desired.state == "stopped":
-        return ((*thaw, Stop(name, timeout)), "exited") if alive else ((), state)
-    if desired.state == "restarted":
-        return ((*thaw, Restart(name, timeout)) if alive else (Start(name),)), "running"
-    if desired.state == "present" or state == "running":
-        return (), state
-    if state == "paused":
-        return thaw, "running"
-    return (Restart(name, timeout) if state == "restarting" else Start(name),), "running"
 
 
 def _state_change(there: str, asked: str) -> tuple[Difference, ...]:

@@ -18,10 +18,11 @@ from ansible_collections.haku.river.plugins.module_utils.names import (
     LABEL_MANAGED,
     is_env_container,
 )
+from ansible_collections.haku.river.plugins.module_utils.podman import MADE_IN_CONTAINERS
 from ansible_collections.haku.river.plugins.module_utils.timestamps import iso_time
 
-# Docker makes this file in the container when it is started with an init.
-_INIT = PurePosixPath("/sbin/docker-init")
+# What the engine makes in a container: Docker for its init, Podman for that and for every container.
+_ENGINES_OWN = ("/sbin/docker-init", *MADE_IN_CONTAINERS)
 
 
 def described_containers(
@@ -58,8 +59,8 @@ def changed_since_packaged(
 
 
 def own_changes(paths: Iterable[str], mount_points: Iterable[str]) -> list[str]:
-    """Leave out what the engine itself changed: the places of mounts and of the init, and the directories above."""
-    places = [_INIT, *map(PurePosixPath, mount_points)]
+    """Leave out what the engine itself changed: the places of mounts and of its own, and the directories above."""
+    places = [*map(PurePosixPath, _ENGINES_OWN), *map(PurePosixPath, mount_points)]
     by_engine = {str(path) for place in places for path in (place, *place.parents)}
     return [path for path in paths if path not in by_engine]
 

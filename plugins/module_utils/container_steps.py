@@ -17,19 +17,19 @@ from ansible_collections.haku.river.plugins.module_utils.engine import Engine
 from ansible_collections.haku.river.plugins.module_utils.errors import EngineError, HakuError
 from ansible_collections.haku.river.plugins.module_utils.host_image import remove_unused_image
 from ansible_collections.haku.river.plugins.module_utils.names import LABEL_ENVIRONMENT, LABEL_IMAGE, LABEL_MANAGED
+from ansible_collections.haku.river.plugins.module_utils.running import ALIVE, keeps_running
 from ansible_collections.haku.river.plugins.module_utils.settings import Settings, inherited_volumes
 
 # In upper case, so that no environment can be called so.
 _ASIDE_SUFFIX = ".FORMER"
-# A program that is not there, or that gives up as it reads its configuration, is gone within this time.
-_SETTLE_SECONDS = 1.0
 _POLL_SECONDS = 0.1
 # Between two attempts the engine waits longer each time, so a container that keeps failing is soon seen at rest.
 _EXIT_SECONDS = 5.0
 _INSIST_SECONDS = 5.0
 _LAST_LINES = 10
-# Paused processes exist; those of a restarting container will in a moment.
-ALIVE = ("running", "paused", "restarting")
+
+Ready = Callable[[Engine, str], None]
+"""Returns when a container that was just started, given by its name, does what it is for; raises `HakuError` if not."""
 
 
 def aside_name(name: str) -> str:
@@ -93,7 +93,7 @@ class Create(Step):
     def run(self, engine: Engine) -> None:
         container_id = _create(engine, self.name, self.settings)
         if self.runs:
-            with on_failure(lambda: _discard(engine, container_id)):
+            with on_failure(lambda: discard(engine, container_id)):
                 _start(engine, self.name)
 
 
@@ -117,12 +117,12 @@ class Replace(Step):
         with on_failure(lambda: self._restore(engine, former)):
             # While the former one still runs: an engine that refuses the settings interrupts nothing.
             container_id = _create(engine, self.name, self.settings)
-            with on_failure(lambda: _discard(engine, container_id)):
+            with on_failure(lambda: discard(engine, container_id)):
                 if self.former_state in ALIVE:
-                    _stop(engine, former, self.former_state, self.stop_timeout_seconds)
+                    stop_alive(engine, former, self.former_state, self.stop_timeout_seconds)
                 if self.runs:
                     _start(engine, self.name)
-        _remove(engine, former)
+        remove_with_volumes(engine, former)
 
     def _restore(self, engine: Engine, former: str) -> None:
         engine.rename_container(former, self.name)
@@ -147,9 +147,10 @@ class Update(Step):
 
 @dataclass(frozen=True)
 class Start(Step):
-    """Start a container that is stopped; one that does not keep running is stopped again."""
+    """Start a container that is stopped; one that is not `ready` (usually: does not keep running) is stopped again."""
 
     name: str
+    ready: Ready | None = None
 
     @property
     def words(self) -> str:
@@ -157,7 +158,7 @@ class Start(Step):
 
     def run(self, engine: Engine) -> None:
         with on_failure(lambda: insist(lambda: engine.stop(self.name, 0))):
-            _start(engine, self.name)
+            _start(engine, self.name, self.ready)
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,7 @@ class Restart(Step):
 
     name: str
     stop_timeout_seconds: int
+    ready: Ready | None = None
 
     @property
     def words(self) -> str:
@@ -173,7 +175,7 @@ class Restart(Step):
 
     def run(self, engine: Engine) -> None:
         engine.restart(self.name, self.stop_timeout_seconds)
-        await_running(engine, self.name)
+        (self.ready or await_running)(engine, self.name)
 
 
 @dataclass(frozen=True)
@@ -219,8 +221,30 @@ class Remove(Step):
 
     def run(self, engine: Engine) -> None:
         if self.state in ALIVE:
-            _stop(engine, self.name, self.state, self.stop_timeout_seconds)
-        _remove(engine, self.name)
+            stop_alive(engine, self.name, self.state, self.stop_timeout_seconds)
+        remove_with_volumes(engine, self.name)
+
+
+def steps_of_life(
+    name: str, state: str, wanted: str, stop_timeout_seconds: int, ready: Ready | None = None
+) -> tuple[tuple[Step, ...], str]:
+    """The steps from a container's state to the wanted one, and the state that is reached.
+
+    `wanted` is `started`, `stopped`, `restarted`, or `present` for a container that only has to be there.
+    """
+    alive = state in ALIVE
+    # A frozen process cannot heed the signal to stop.
+    thaw: tuple[Step, ...] = (Unpause(name),) if state == "paused" else ()
+    restart = Restart(name, stop_timeout_seconds, ready)
+    if wanted == "stopped":
+        return ((*thaw, Stop(name, stop_timeout_seconds)), "exited") if alive else ((), state)
+    if wanted == "restarted":
+        return ((*thaw, restart) if alive else (Start(name, ready),)), "running"
+    if wanted == "present" or state == "running":
+        return (), state
+    if state == "paused":
+        return thaw, "running"
+    return (restart if state == "restarting" else Start(name, ready),), "running"
 
 
 def await_running(engine: Engine, name: str) -> None:
@@ -233,32 +257,19 @@ def await_running(engine: Engine, name: str) -> None:
         raise _not_running(engine, name)
 
 
-def keeps_running(engine: Engine, name: str) -> bool:
-    """Whether a container that runs still does after a moment, without a restart in between."""
-    settled = time.monotonic() + _SETTLE_SECONDS
-    began = None
-    while True:
-        state = (engine.find_container(name) or {"State": {"Running": False}})["State"]
-        if not state["Running"] or state.get("Restarting") or began not in (None, state["StartedAt"]):
-            return False
-        if time.monotonic() >= settled:
-            return True
-        began = state["StartedAt"]
-        time.sleep(_POLL_SECONDS)
-
-
-def _start(engine: Engine, name: str) -> None:
+def _start(engine: Engine, name: str, ready: Ready | None = None) -> None:
     engine.start(name)
-    await_running(engine, name)
+    (ready or await_running)(engine, name)
 
 
-def _stop(engine: Engine, name: str, state: str, timeout_seconds: int) -> None:
+def stop_alive(engine: Engine, name: str, state: str, timeout_seconds: int) -> None:
+    """Stop a container that is in one of the states `ALIVE`."""
     if state == "paused":
         engine.unpause(name)
     engine.stop(name, timeout_seconds)
 
 
-def _remove(engine: Engine, name: str) -> None:
+def remove_with_volumes(engine: Engine, name: str) -> None:
     """Remove a container with what is its alone: anonymous volumes, and the image that it continues on after a package.
 
     Its volumes are those also that it has taken over from the container before.
@@ -276,7 +287,7 @@ def _create(engine: Engine, name: str, settings: Settings) -> str:
     return engine.create_container(name, settings.as_creation(labels))
 
 
-def _discard(engine: Engine, container_id: str) -> None:
+def discard(engine: Engine, container_id: str) -> None:
     """Remove a new container that does not do, even while its restart policy starts it over and over."""
 
     def attempt() -> None:
@@ -320,7 +331,7 @@ def on_failure(undo: Callable[[], object]) -> Iterator[None]:
 
 
 def _not_running(engine: Engine, name: str) -> HakuError:
-    command, exit_code = _exit(engine, name)
+    command, exit_code = exit_of(engine, name)
     try:
         log = engine.last_words(name, _LAST_LINES)
     except EngineError:
@@ -334,7 +345,7 @@ def _not_running(engine: Engine, name: str) -> HakuError:
     )
 
 
-def _exit(engine: Engine, name: str) -> tuple[str, int]:
+def exit_of(engine: Engine, name: str) -> tuple[str, int]:
     """The command of a container that does not keep running, and its exit code once it is seen at rest."""
     deadline = time.monotonic() + _EXIT_SECONDS
     while True:

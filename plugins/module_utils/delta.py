@@ -98,7 +98,7 @@ def _as_base(image: Image, wanted: ArchivedImage) -> Base:
 
 
 def _load_on(engine: Engine, archive: Archive, base: Base, reference: str) -> Image:
-    """Stream the layers that the base lacks; `Refused` unless the engine then has exactly the archive's image."""
+    """Load the layers that the base lacks; `Refused` if the engine can't, `ArchiveError` if they are damaged."""
     wanted = archive.image
     missing = missing_layers(wanted, base)
     blobs = {layer.diff_id: Blob.of_layer(layer) for layer in wanted.layers}
@@ -108,10 +108,23 @@ def _load_on(engine: Engine, archive: Archive, base: Base, reference: str) -> Im
         blobs.update((diff_id, there[diff_id]) for diff_id in reused & there.keys())
     contents = ((Blob.of_layer(layer), archive.stored(layer)) for layer in missing)
     manifest = [blobs[layer.diff_id] for layer in wanted.layers]
-    with closing(ahead(stream_image(wanted.config, manifest, contents, reference))) as stream:
-        engine.load(stream, archive.name)
+    stream = stream_image(wanted.config, manifest, contents, reference)
+    try:
+        return _loaded(engine, archive, stream, reference)
+    except Refused:
+        # Engines compare each layer with its digest, and say of a damaged one what not everybody understands.
+        for layer in missing:
+            archive.prove(layer)
+        raise
+
+
+def _loaded(engine: Engine, archive: Archive, stream: Iterable[bytes], reference: str) -> Image:
+    """Have the engine load a stream; `Refused` unless it then has exactly the archive's image."""
+    wanted = archive.image
+    with closing(ahead(stream)) as chunks:
+        engine.load(chunks, archive.name)
     loaded = engine.find_image(reference)
-    if loaded is None or loaded.identity != wanted.identity:
+    if loaded is None or not loaded.is_one_of(wanted.identity):
         raise Refused(
             f"The engine loaded {archive.name}, but what it has is not that image",
             where=engine.url,
@@ -150,7 +163,7 @@ def _longest(engine: Engine, wanted: ArchivedImage, best: Base, image_ids: Seque
         image = engine.find_image(image_id)
         if image is None:
             continue
-        if image.identity == wanted.identity:
+        if image.is_one_of(wanted.identity):
             return Base(image, len(wanted.layers))
         best = max(best, _as_base(image, wanted), key=lambda base: base.length)
     return best
@@ -158,6 +171,6 @@ def _longest(engine: Engine, wanted: ArchivedImage, best: Base, image_ids: Seque
 
 def _left_bytes(wanted: ArchivedImage, base: Base) -> int:
     """How much would be loaded on top of a base."""
-    if base.image and base.image.identity == wanted.identity:
+    if base.image and base.image.is_one_of(wanted.identity):
         return 0
     return sum(layer.size_bytes for layer in missing_layers(wanted, base))

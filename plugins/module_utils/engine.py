@@ -7,37 +7,65 @@
 from __future__ import annotations
 
 import functools
-import json
+import io
+import re
+import tarfile
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from ansible_collections.haku.river.plugins.module_utils.errors import EngineError, Refused
-from ansible_collections.haku.river.plugins.module_utils.image import Image, ListedImage
-
-try:
-    from docker.errors import APIError, DockerException, ImageNotFound, NotFound
-    from requests.exceptions import RequestException
-except ImportError:
-    # `connect` says so before anyone gets here; the names are needed for `except`.
-    APIError = DockerException = ImageNotFound = OSError  # type: ignore[misc,assignment]  # no type for a stand-in
-    NotFound = RequestException = OSError  # type: ignore[misc,assignment]  # no type for a stand-in
+from ansible_collections.haku.river.plugins.module_utils import podman
+from ansible_collections.haku.river.plugins.module_utils.engine_words import own_words, progress
+from ansible_collections.haku.river.plugins.module_utils.errors import EngineError, HakuError, Refused
+from ansible_collections.haku.river.plugins.module_utils.following import ContainerExit, ContainerOutput
+from ansible_collections.haku.river.plugins.module_utils.image import Image, ListedImage, run_configuration
+from ansible_collections.haku.river.plugins.module_utils.sdk_errors import (
+    APIError,
+    DockerException,
+    NotFound,
+    RequestException,
+)
 
 _CHUNK_BYTES = 1 << 20
 # Commit, save and load are silent for as long as the disk needs; an engine that died closes the connection.
 _LONG_CALL_SECONDS = 6 * 3600
+# What `read_files` takes into memory: configuration and keys, not data.
+_FILES_BYTES_MAX = 4 << 20
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file to put into a container, or a directory if it has no content; what is above it has to be there."""
+
+    path: str
+    mode: int
+    content: bytes | None = None
 
 
 class Engine:
-    """What answers the Docker API at `url`; `reopen` connects to it once more, for a process of its own."""
+    """What answers the Docker API at `url`, maybe Podman; `reopen` connects to it once more, for another process."""
 
-    def __init__(self, client: Any, url: str, reopen: Callable[[], Engine], warnings: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        client: Any,
+        url: str,
+        reopen: Callable[[], Engine],
+        warnings: tuple[str, ...] = (),
+        is_podman: bool = False,
+    ) -> None:
         # A `docker.APIClient`; untyped, because the stubs describe one SDK and this serves 5.0 to 7.x.
         self.client = client
         self.url = url
         self.reopen = reopen
         self.warnings = warnings
+        self.is_podman = is_podman
+        self._turn = threading.Lock()
+        self._patient_calls = 0
+        self._usual_timeout = 0.0
 
     # The engine itself
 
@@ -52,20 +80,33 @@ class Engine:
         """The answer of `info` when it was asked first, for what does not change in an engine's life."""
         return self.info()
 
+    @property
+    def identity(self) -> str:
+        """What tells this engine from others on its machine, for as long as it has its images."""
+        if self.is_podman:
+            # Which makes up another ID for each answer.
+            return f"{self.description.get('Name')} {self.description.get('DockerRootDir')}"
+        return str(self.description.get("ID"))
+
     # Images
 
     def find_image(self, reference: str) -> Image | None:
         """Return the image that a tag or ID names, or None."""
         with self.saying(f"Cannot inspect image {reference}"):
             try:
-                return Image.from_inspect(self.client.inspect_image(reference))
-            except ImageNotFound:
+                answer = self.client.inspect_image(reference)
+                if self.is_podman:
+                    return Image.from_inspect(podman.image_answer(answer), podman.UNTOLD)
+                return Image.from_inspect(answer)
+            except NotFound:
                 return None
 
     def images(self, repository: str | None = None) -> tuple[ListedImage, ...]:
         """The images that the engine lists, all or those of one repository, newest first, each once."""
         with self.saying("Cannot list the images"):
             found = self.client.images(name=repository)
+            if self.is_podman:
+                found = map(podman.image_answer, found)
         listed = {image["Id"]: ListedImage(image["Id"], tuple(image.get("RepoTags") or ())) for image in found}
         return tuple(listed.values())
 
@@ -85,14 +126,14 @@ class Engine:
         with self.saying(f"Cannot remove image {reference}", remedy="Remove the containers that still use it first"):
             try:
                 self.client.remove_image(reference, noprune=True)
-            except ImageNotFound:
+            except NotFound:
                 return
 
     def pull(self, reference: str) -> None:
         """Pull one image by tag (`latest` if none is given) or digest, as the user who is logged in on this machine."""
         remedy = "Check the name and tag, and this machine's way to the registry; for a private one, docker login"
         with self.saying(f"Cannot pull image {reference}", remedy=remedy), self._patient():
-            for message in _progress(self.client.pull(reference, stream=True, decode=True)):
+            for message in progress(self.client.pull(reference, stream=True, decode=True)):
                 if "error" in message:
                     raise EngineError(
                         f"Cannot pull image {reference}", where=self.url, cause=message["error"], remedy=remedy
@@ -120,13 +161,35 @@ class Engine:
 
         `Refused` if the engine will not have it.
         """
+        self._check_streams()
         remedy = "Check the engine's disk and its log (journalctl -u docker), then try again"
+        refusal = None
         with self.saying(f"The engine cannot load {what}", remedy=remedy), self._patient():
-            for message in _progress(self.client.load_image(_not_empty(tarball), quiet=True)):
-                # An answer with an error status has a message, and one that fails half way an error.
-                refusal = message.get("error") or message.get("message")
-                if refusal:
-                    raise Refused(f"The engine cannot load {what}", where=self.url, cause=refusal, remedy=remedy)
+            try:
+                for message in progress(self.client.load_image(_not_empty(tarball), quiet=True)):
+                    # An answer with an error status has a message, and one that fails half way an error.
+                    refusal = refusal or message.get("error") or message.get("message")
+            except APIError as error:
+                refusal = own_words(error)
+        if refusal:
+            cause = podman.load_refusal(refusal) if self.is_podman else refusal
+            raise Refused(f"The engine cannot load {what}", where=self.url, cause=cause, remedy=remedy)
+
+    def _check_streams(self) -> None:
+        """Raise `HakuError` for an SDK whose sockets do not know how its HTTP library sends a stream.
+
+        From 2.29 on, requests leaves that to urllib3, of whose connections those of the SDK are a kind from 6.1 on.
+        """
+        import docker
+        import requests
+
+        sdk, library = docker.__version__, requests.__version__
+        if not self.url.startswith("tcp:") and _release(sdk) < (6, 1) and _release(library) >= (2, 29):
+            raise HakuError(
+                f"Docker SDK {sdk} cannot send an image to the engine by way of requests {library}",
+                where=self.url,
+                remedy="Install a newer SDK (pip install 'docker>=6.1'), or both as packages of the distribution",
+            )
 
     # Containers
 
@@ -137,7 +200,13 @@ class Engine:
                 found: dict[str, Any] = self.client.inspect_container(name)
             except NotFound:
                 return None
-        return found
+            return podman.container_answer(found) if self.is_podman else found
+
+    def run_configuration(self, answer: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+        """What an image made of a container has to say; `answer` inspects it, `base` is its image's configuration."""
+        if self.is_podman:
+            return podman.image_configuration(answer["Config"], base)
+        return run_configuration(answer["Config"])
 
     def containers(self, labels: Mapping[str, str] | None = None, sizes: bool = False) -> list[dict[str, Any]]:
         """All containers, stopped ones too, that carry the labels; as `docker ps --all` lists them.
@@ -149,17 +218,56 @@ class Engine:
             found: list[dict[str, Any]] = self.client.containers(
                 all=True, size=sizes, filters={"label": wanted} if wanted else {}
             )
-        return found
+            return list(map(podman.listed_container, found)) if self.is_podman else found
+
+    def sharers(self, container_id: str) -> tuple[str, ...]:
+        """The names of the containers that are in the network, PID or IPC namespace of this one."""
+        mode = f"container:{container_id}"
+        inspected = (self.find_container(entry["Id"]) for entry in self.containers())
+        return tuple(
+            there["Name"].lstrip("/")
+            for there in inspected
+            if there and mode in (there["HostConfig"].get(name) for name in ("NetworkMode", "PidMode", "IpcMode"))
+        )
 
     def create_container(self, name: str, configuration: Mapping[str, Any]) -> str:
         """Create a container and return its ID. `configuration` is the body of `POST /containers/create`."""
+        self._check_offers(f"Cannot create container {name}", configuration["HostConfig"])
         with self.saying(f"Cannot create container {name}"):
             container_id: str = self.client.create_container_from_config(dict(configuration), name)["Id"]
         return container_id
 
+    def check_offers(self, what: str, limits: bool, gpus: bool) -> None:
+        """Raise `EngineError`, which begins with `what`, for what the engine would leave out without a word."""
+        if not (limits or gpus) or not self.is_podman:
+            return
+        if gpus:
+            raise EngineError(
+                what,
+                where=self.url,
+                cause="Podman has no GPUs to give by Docker's API: it cannot select a device driver",
+                remedy="Leave gpus out, or use Docker",
+            )
+        if podman.limits_ignored(self.description):
+            raise EngineError(
+                what,
+                where=self.url,
+                cause="Podman without root can set no limits but by systemd and control groups of version 2",
+                remedy="Leave cpus and memory out, use Podman as root, or give it cgroup_manager systemd on a machine "
+                "with cgroup2",
+            )
+
+    def _check_offers(self, what: str, host: Mapping[str, Any]) -> None:
+        limits = bool(host.get("NanoCpus") or host.get("Memory"))
+        self.check_offers(what, limits, gpus=bool(host.get("DeviceRequests")))
+
     def update_container(self, container: str, changes: Mapping[str, Any]) -> None:
         """Change limits and restart policy in place. `changes` is the body of `POST /containers/{id}/update`."""
         remedy = "If the engine has no such call, like an older Podman, set this when the container is created"
+        if self.is_podman:
+            self._check_offers(f"Cannot update container {container}", changes)
+            there = self.find_container(container) or {"HostConfig": {}}
+            changes = podman.update(changes, there["HostConfig"].get("RestartPolicy"))
         with self.saying(f"Cannot update container {container}", remedy=remedy):
             # The SDK's own `update_container` knows no NanoCpus.
             address = self.client._url("/containers/{0}/update", container)
@@ -180,6 +288,10 @@ class Engine:
 
     def remove_container(self, container: str, force: bool = False, volumes: bool = True) -> None:
         """Remove a container, with its anonymous volumes, with `force` a running one; it may be gone already."""
+        if force and self.is_podman:
+            # Or it would first ask the process to end, and wait for that.
+            with suppress(EngineError):
+                self.kill(container, "SIGKILL")
         with self.saying(f"Cannot remove container {container}"), self._patient():
             try:
                 self.client.remove_container(container, v=volumes, force=force)
@@ -197,7 +309,7 @@ class Engine:
 
     def restart(self, container: str, timeout_seconds: int) -> None:
         """Stop a container as `stop` does, and start it again; a stopped one is started."""
-        remedy = "Check its command, mounts, network and devices"
+        remedy = "Check its command, mounts, network, ports and devices"
         with self.saying(f"Cannot restart container {container}", remedy=remedy), self._patient():
             self.client.restart(container, timeout=timeout_seconds)
 
@@ -217,9 +329,44 @@ class Engine:
         with self.saying(f"Cannot list the changes in container {container}"), self._patient():
             return tuple(change["Path"] for change in self.client.diff(container) or ())
 
+    def read_files(self, container: str, path: str) -> dict[str, bytes] | None:
+        """The files at a path inside a container, running or not, by their names from there on; None if none is there.
+
+        The name of a file that is itself the path is empty. Links are left out, and so is what lies in subdirectories.
+        """
+        with self.saying(f"Cannot read {path} in container {container}"):
+            try:
+                chunks, _status = self.client.get_archive(container, path)
+            except NotFound:
+                return None
+            content = bytearray()
+            for chunk in chunks:
+                content += chunk
+                if len(content) > _FILES_BYTES_MAX:
+                    raise EngineError(f"{path} in container {container} is larger than it may be", where=self.url)
+        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+            # Looked for in here, the target of a link is not there.
+            members = [member for member in archive if member.isfile() and member.name.count("/") <= 1]
+            files = ((member.name.partition("/")[2], archive.extractfile(member)) for member in members)
+            return {name: stream.read() for name, stream in files if stream}
+
+    def write_files(self, container: str, entries: Iterable[Entry]) -> None:
+        """Put files and directories of root into a container, running or not, at once and without any process in it."""
+        content = io.BytesIO()
+        now = int(time.time())
+        with tarfile.open(fileobj=content, mode="w") as archive:
+            for entry in entries:
+                member = tarfile.TarInfo(entry.path.lstrip("/"))
+                member.mode, member.mtime = entry.mode, now
+                member.size = len(entry.content or b"")
+                member.type = tarfile.REGTYPE if entry.content is not None else tarfile.DIRTYPE
+                archive.addfile(member, io.BytesIO(entry.content or b""))
+        with self.saying(f"Cannot put files into container {container}"):
+            self.client.put_archive(container, "/", content.getvalue())
+
     def start(self, container: str) -> None:
         """Start a container; a running one stays as it is."""
-        remedy = "Check its command, mounts, network and devices"
+        remedy = "Check its command, mounts, network, ports and devices"
         with self.saying(f"Cannot start container {container}", remedy=remedy):
             self.client.start(container)
 
@@ -227,6 +374,30 @@ class Engine:
         """Stop a container, by SIGKILL when `timeout_seconds` have passed."""
         with self.saying(f"Cannot stop container {container}"), self._patient():
             self.client.stop(container, timeout=timeout_seconds)
+
+    def kill(self, container: str, signal: str) -> None:
+        """Send a signal to the container's main process; it may have ended, or be gone, already.
+
+        Engines take any signal for a wish that a restart policy does not start the container again when it ends.
+        """
+        with self.saying(f"Cannot send {signal} to container {container}"):
+            try:
+                self.client.kill(container, signal)
+            except APIError as error:
+                # 409, or 500 from older ones, is what they say of a container that does not run.
+                there_is_none = error.status_code in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
+                if not (there_is_none or "is not running" in own_words(error)):
+                    raise
+
+    def follow(self, container: str) -> tuple[ContainerOutput, ContainerExit]:
+        """Open the streams that tell what a container that is yet to be started will write, and when it has ended."""
+        with self.saying(f"Cannot attach to container {container}"):
+            output = ContainerOutput(self.client.attach_socket(container, {"stdout": 1, "stderr": 1, "stream": 1}))
+            # The SDK's own `wait` does not return before the end; the engine answers twice, and first at once.
+            address = self.client._url("/containers/{0}/wait", container)
+            answer = self.client._post(address, params={"condition": "next-exit"}, stream=True, timeout=None)
+            self.client._raise_for_status(answer)
+            return output, ContainerExit(answer, self.client._get_raw_response_socket(answer))
 
     def commit(self, container: str, reference: str, pause: bool, comment: str) -> None:
         """Commit a container as image `reference`; `pause` holds a running one still meanwhile."""
@@ -251,49 +422,26 @@ class Engine:
 
     @contextmanager
     def _patient(self) -> Iterator[None]:
-        usual = self.client.timeout
-        self.client.timeout = _LONG_CALL_SECONDS
+        """Wait long for the calls inside; meanwhile those of other threads are waited for as long."""
+        with self._turn:
+            if not self._patient_calls:
+                self._usual_timeout = self.client.timeout
+                self.client.timeout = _LONG_CALL_SECONDS
+            self._patient_calls += 1
         try:
             yield
         finally:
-            self.client.timeout = usual
-
-
-def own_words(error: BaseException) -> str:
-    """What the engine or the kernel said, without the wrapping that the SDK and its HTTP library put around it."""
-    inner = _wrapped(error)
-    while inner is not None:
-        error, inner = inner, _wrapped(inner)
-    if isinstance(error, APIError) and error.explanation:
-        explanation = error.explanation
-        return explanation.decode() if isinstance(explanation, bytes) else str(explanation)
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__
-
-
-def _wrapped(error: BaseException) -> BaseException | None:
-    """The error that this one only wraps: an argument of it, or what the SDK was handling when it raised its own."""
-    if isinstance(error, APIError):
-        return None
-    inner = [*error.args, getattr(error, "reason", None)]
-    if isinstance(error, DockerException):
-        inner.append(error.__context__)
-    return next((item for item in inner if isinstance(item, BaseException)), None)
-
-
-def _progress(messages: Iterable[Any]) -> Iterator[dict[str, Any]]:
-    """The JSON messages of an answer; SDKs before 7 hand over some of them unparsed."""
-    for message in messages:
-        yield from [message] if isinstance(message, dict) else _lines(message)
-
-
-def _lines(text: bytes | str) -> Iterator[dict[str, Any]]:
-    for line in text.splitlines():
-        if line.strip():
-            yield json.loads(line)
+            with self._turn:
+                self._patient_calls -= 1
+                if not self._patient_calls:
+                    self.client.timeout = self._usual_timeout
 
 
 def _not_empty(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """In HTTP's chunked coding an empty chunk ends the body."""
     return (chunk for chunk in chunks if chunk)
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """The first two numbers of a library's version."""
+    return tuple(map(int, re.findall(r"\d+", version)[:2]))

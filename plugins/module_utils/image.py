@@ -60,16 +60,25 @@ class Identity:
 
 @dataclass(frozen=True)
 class Image:
-    """An image that an engine has. `timestamp` is its `Created` in Unix seconds, None where it has none."""
+    """An image that an engine has. `timestamp` is its `Created` in Unix seconds, None where it has none.
+
+    `untold` are the fields of a run configuration that the engine never tells.
+    """
 
     id: str
     identity: Identity
     timestamp: int | None
     tags: tuple[str, ...]
     size_bytes: int
+    untold: tuple[str, ...] = ()
+
+    def is_one_of(self, wanted: Identity) -> bool:
+        """Whether it is that very image, as far as its engine tells."""
+        told = {field: value for field, value in wanted.configuration.items() if field not in self.untold}
+        return self.identity == Identity(wanted.diff_ids, told)
 
     @classmethod
-    def from_inspect(cls, answer: Mapping[str, Any]) -> Image:
+    def from_inspect(cls, answer: Mapping[str, Any], untold: tuple[str, ...] = ()) -> Image:
         """Read the answer of the engine's `GET /images/{name}/json`."""
         root = answer.get("RootFS") or {}
         return cls(
@@ -78,6 +87,7 @@ class Image:
             timestamp=unix_timestamp(answer.get("Created")),
             tags=tuple(answer.get("RepoTags") or ()),
             size_bytes=answer.get("Size") or 0,
+            untold=untold,
         )
 
 

@@ -7,8 +7,10 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import socket
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -28,7 +30,7 @@ def exclusive(path: Path, timeout_seconds: float, what: str) -> Iterator[None]:
     the lock is for. The file stays when the lock is released: removing it would let two in at once.
     """
     try:
-        descriptor = _open(path)
+        descriptor = open_lock(path)
     except OSError as error:
         remedy = "Check that the directory is mounted, writable and owned by the right user"
         raise HakuError(
@@ -42,7 +44,15 @@ def exclusive(path: Path, timeout_seconds: float, what: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _open(path: Path) -> int:
+def local_path(*parts: str) -> Path:
+    """The path of a lock between the processes that this user has on this machine; `parts` say what it is on."""
+    key = hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
+    directory = Path("/run/lock" if os.access("/run/lock", os.W_OK) else tempfile.gettempdir())
+    return directory / f"haku.river-{os.geteuid()}-{key}.lock"
+
+
+def open_lock(path: Path) -> int:
+    """Open a lock's file, made on first use; never through a link that somebody else may have put there."""
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
         return os.open(path, flags)

@@ -17,6 +17,13 @@ LABEL_MANAGED = LABEL_PREFIX + "managed"
 LABEL_ENVIRONMENT = LABEL_PREFIX + "env"
 LABEL_IMAGE = LABEL_PREFIX + "image"
 LABEL_CONTINUES = LABEL_PREFIX + "continues"
+LABEL_SMOKE_TEST = LABEL_PREFIX + "smoke-test"
+LABEL_TASK = LABEL_PREFIX + "task"
+LABEL_OUTPUT = LABEL_PREFIX + "output"
+LABEL_VPS = LABEL_PREFIX + "vps"
+# Not `LABEL_ENVIRONMENT`, which is what makes an env container.
+LABEL_VPS_ENVIRONMENT = LABEL_PREFIX + "vps.env"
+LABEL_VPS_VERSION = LABEL_PREFIX + "vps.version"
 
 # A path component of a repository name:
 # https://github.com/distribution/reference/blob/main/regexp.go
@@ -24,6 +31,8 @@ _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _ENVIRONMENT = re.compile(_COMPONENT)
 _PREFIX = re.compile(rf"(?:[A-Za-z0-9.-]+(?::[0-9]+)?/)?{_COMPONENT}(?:/{_COMPONENT})*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+# A host name of one part (RFC 1123, 2.1).
+_VPS = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _TARBALL = re.compile(rf"(?P<environment>{_COMPONENT})-(?P<timestamp>0|[1-9][0-9]{{0,11}})\.tar")
 # A file name ends at 255 bytes, and a partial tarball adds a timestamp and a unique part to the name.
 _ENVIRONMENT_MAX = 200
@@ -55,6 +64,14 @@ def check_environment_name(name: str) -> str:
     if len(name) <= _ENVIRONMENT_MAX and _ENVIRONMENT.fullmatch(name):
         return name
     raise HakuError(f"{name!r} cannot be the name of an environment: {RULE}", remedy="Choose another name")
+
+
+def check_vps_name(name: str) -> str:
+    """Return `name` if it can be a VPS's, and so its host name, else raise `HakuError` with the rule."""
+    if _VPS.fullmatch(name):
+        return name
+    rule = "it is made of lower-case letters, digits and hyphens inside it, and has at most 63 characters"
+    raise HakuError(f"{name!r} cannot be the name of a VPS: {rule}", remedy="Choose another name")
 
 
 def parse_tarball_name(file_name: str) -> TarballName | None:
@@ -97,3 +114,8 @@ def canonical_reference(reference: str) -> str:
     if first == "localhost" or "." in first or ":" in first:
         return f"{first}/{rest}"
     return f"docker.io/{reference}"
+
+
+def familiar_reference(reference: str) -> str:
+    """Write a reference as people do: without the registry `docker.io`, as which nothing is meant."""
+    return re.sub(r"^(index\.)?docker\.io/(library/)?", "", reference)

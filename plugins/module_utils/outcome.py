@@ -18,13 +18,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The end of a run, or its forecast: `facts` are the module's return values besides `changed` and `diff`."""
+    """The end of a run, or its forecast: `facts` are the module's return values besides `changed` and `diff`.
+
+    `failure` is the sentence of a run that was carried out and still counts as failed, facts and all.
+    """
 
     changed: bool
     facts: Mapping[str, Any]
     before: Mapping[str, Any] = field(default_factory=dict)
     after: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    failure: str = ""
 
 
 def pick(params: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
@@ -43,4 +47,6 @@ def report(module: AnsibleModule, work: Callable[[], Outcome]) -> None:
     result = dict(outcome.facts, changed=outcome.changed)
     if module._diff and (outcome.before or outcome.after):
         result["diff"] = {"before": dict(outcome.before), "after": dict(outcome.after)}
+    if outcome.failure:
+        module.fail_json(outcome.failure, **result)
     module.exit_json(**result)

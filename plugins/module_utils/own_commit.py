@@ -46,7 +46,10 @@ class OwnCommit:
     `is_cheaper` says whether that beats the engine's own commit even when there is something to commit.
     """
 
-    def __init__(self, answer: Mapping[str, Any], layer: WritableLayer, base: StoredImage, is_cheaper: bool) -> None:
+    def __init__(
+        self, engine: Engine, answer: Mapping[str, Any], layer: WritableLayer, base: StoredImage, is_cheaper: bool
+    ) -> None:
+        self._engine = engine
         self._answer = answer
         self._layer = layer
         self._base = base
@@ -56,8 +59,10 @@ class OwnCommit:
     def prepare(cls, engine: Engine, info: Mapping[str, Any], container: Container) -> OwnCommit | None:
         """None if the container's writable layer cannot be read from here. `info` is `docker info`."""
         shifted = any(option.startswith(_SHIFTED) for option in info.get("SecurityOptions") or ())
+        classic = info.get("Driver") in ("overlay2", "overlay")
         answer = engine.find_container(container.id)
-        if shifted or answer is None:
+        # What has not changed can be seen whoever the files belong to.
+        if answer is None or (shifted and not classic):
             return None
         try:
             # The image may be an index of several platforms; newer engines tell which one the container is of.
@@ -65,9 +70,10 @@ class OwnCommit:
             base = stored_image(info, described.get("digest") or container.image_id)
         except StorageError:
             return None
-        classic = info.get("Driver") == "overlay2"
         layer = described_layer(answer) if classic else find_writable_layer(container.id)
-        return cls(answer, layer, base, is_cheaper=not classic) if layer else None
+        # Podman's commit takes along what only the container's process meant, and packs all of its layers anew.
+        is_cheaper = not shifted and (engine.is_podman or not classic)
+        return cls(engine, answer, layer, base, is_cheaper) if layer else None
 
     def is_unchanged(self) -> bool:
         """Whether the container has nothing of its own."""
@@ -87,8 +93,8 @@ class OwnCommit:
             with reading_storage(self._layer.upper):
                 layer = spool(self._layer.stream(), file)
         stored = PiledImage(self._base, self._config(layer, now_ns), [layer] if layer else [], missing=layer)
-        own, base = self._answer["Config"], json.loads(self._base.config).get("config")
-        run = portable_configuration(run_configuration(own), run_configuration(base))
+        base = json.loads(self._base.config).get("config") or {}
+        run = portable_configuration(self._engine.run_configuration(self._answer, base), run_configuration(base))
         return Snapshot(reference, Identity(stored.diff_ids, run), now_ns // 10**9, stored)
 
     def _config(self, layer: FileLayer | None, now_ns: int) -> bytes:

@@ -7,8 +7,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 from ansible_collections.haku.river.plugins.module_utils.archive import Archive, open_archive
@@ -38,7 +38,7 @@ def package(engine: Engine, catalogue: Catalogue, wish: Packaging, check_mode: b
     """Bring the catalogue's newest version to what the env container is now."""
     began = time.monotonic()
     catalogue.check_writable()
-    with _lock(catalogue, wish, check_mode):
+    with _lock(catalogue, wish, check_mode), _indexed(catalogue, check_mode) as index_warnings:
         if not check_mode:
             catalogue.remove_stale_partials(wish.environment)
             recover(engine, wish.environment)
@@ -51,7 +51,6 @@ def package(engine: Engine, catalogue: Catalogue, wish: Packaging, check_mode: b
             now = _await_next_second(info, versions)
             scene = Scene(engine, catalogue, wish, container, versions, former, info, now)
             done = foresee(scene) if check_mode else perform(scene)
-    index_warnings = catalogue.refreshed_index() if done.plan.changed and not check_mode else ()
     seconds = None if check_mode else round(time.monotonic() - began, 3)
     warnings = (*engine.warnings, *warnings, *done.warnings, *index_warnings)
     return _outcome(done.plan, catalogue, versions, {**done.facts, "seconds": seconds}, check_mode, warnings)
@@ -62,21 +61,32 @@ def remove(
 ) -> Outcome:
     """Remove one version of an environment, or all of them."""
     catalogue.check_writable()
-    with nullcontext() if check_mode else catalogue.lock(environment, lock_timeout):
+    lock = nullcontext() if check_mode else catalogue.lock(environment, lock_timeout)
+    with lock, _indexed(catalogue, check_mode) as index_warnings:
         versions = catalogue.versions(environment)
         plan = plan_removal(versions, timestamp)
         if not check_mode:
             for version in reversed(plan.remove):
                 catalogue.remove(version)
-    index_warnings = catalogue.refreshed_index() if plan.changed and not check_mode else ()
     kept = [version.timestamp for version in versions if version not in plan.remove]
     return Outcome(
         changed=plan.changed,
         facts={"removed": [version.timestamp for version in plan.remove], "versions": kept},
         before={"versions": [version.timestamp for version in versions]},
         after={"versions": kept},
-        warnings=index_warnings,
+        warnings=tuple(index_warnings),
     )
+
+
+@contextmanager
+def _indexed(catalogue: Catalogue, check_mode: bool) -> Iterator[list[str]]:
+    """Have the index say what there is when the block has ended, however it ends; the list then has the warnings."""
+    warnings: list[str] = []
+    try:
+        yield warnings
+    finally:
+        if not check_mode:
+            warnings.extend(catalogue.refreshed_index())
 
 
 def _lock(catalogue: Catalogue, wish: Packaging, check_mode: bool) -> AbstractContextManager[None]:
@@ -152,7 +162,7 @@ def _outcome(
             "rebased": plan.rebase,
             "version": newest.timestamp if newest else None,
             "tarball": str(newest.path) if newest else None,
-            "size_bytes": newest.size_bytes if newest else None,
+            "size_bytes": _size_bytes(catalogue, newest) if newest else None,
             "removed": removed,
             "versions": after,
             "layers_from": None,
@@ -163,3 +173,8 @@ def _outcome(
         after={"versions": after},
         warnings=warnings,
     )
+
+
+def _size_bytes(catalogue: Catalogue, version: Version) -> int:
+    with catalogue.saying(f"Cannot read {version.path}"):
+        return version.size_bytes

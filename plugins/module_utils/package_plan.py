@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import tarfile
+from dataclasses import dataclass, replace
 
 from ansible_collections.haku.river.plugins.module_utils.catalogue import Version
 from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
@@ -15,6 +17,8 @@ from ansible_collections.haku.river.plugins.module_utils.names import TarballNam
 from ansible_collections.haku.river.plugins.module_utils.snapshot import Snapshot
 
 _LEAST_LAYERS = 2
+# The diff ID of a layer without any files, with which Podman's commit says that there is nothing new.
+_NOTHING = f"sha256:{hashlib.sha256(bytes(2 * tarfile.BLOCKSIZE)).hexdigest()}"
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ def plan_package(
 
     Raises `HakuError` if the snapshot is not newer than all of them.
     """
-    if taken.identity == newest:
+    if newest is not None and taken.identity in (newest, replace(newest, diff_ids=(*newest.diff_ids, _NOTHING))):
         publish, published = None, 0
     else:
         publish, published = TarballName(wish.environment, taken.timestamp), 1

@@ -31,6 +31,7 @@ from ansible_collections.haku.river.plugins.module_utils.package_plan import (
     plan_package,
 )
 from ansible_collections.haku.river.plugins.module_utils.rebase import Replacement
+from ansible_collections.haku.river.plugins.module_utils.running import is_steady
 from ansible_collections.haku.river.plugins.module_utils.saved import SavedImage, saved_image
 from ansible_collections.haku.river.plugins.module_utils.snapshot import (
     Absence,
@@ -81,13 +82,8 @@ class Scene:
 
     @functools.cached_property
     def dependents(self) -> tuple[str, ...]:
-        """The containers in the network of this one, which know it by its ID."""
-        mode = f"container:{self.container.id}"
-        return tuple(
-            each["Names"][0].lstrip("/")
-            for each in self.engine.containers()
-            if (each.get("HostConfig") or {}).get("NetworkMode") == mode
-        )
+        """The containers that share a namespace with this one, which know it by its ID."""
+        return self.engine.sharers(self.container.id)
 
 
 @dataclass(frozen=True)
@@ -128,9 +124,9 @@ def perform(scene: Scene) -> Done:
         with _absence(scene) as absence, on_failure(replacement.undo):
             pause = scene.container.state == "running" and not scene.is_alive
             taken = _take(scene, reference, own_commit, layer_file, pause)
-            if compacted and top_file:
-                taken = compacted.under(taken, top_file)
             plan = _decide(scene, taken)
+            if plan.publish and compacted and top_file:
+                taken = compacted.under(taken, top_file)
             if plan.rebase and taken.stored:
                 version = host_reference(wish.repository, taken.timestamp)
                 held.enter_context(on_failure(lambda: remove_unused_images(engine, wish.repository)))
@@ -143,27 +139,32 @@ def perform(scene: Scene) -> Done:
     if replacement.begun:
         replacement.finish()
         remove_unused_images(engine, wish.repository)
-    facts = {**facts, "compacted": bool(compacted), "away_seconds": round(absence.seconds, 3)}
+    facts = {**facts, "compacted": bool(compacted and plan.publish), "away_seconds": round(absence.seconds, 3)}
     return Done(plan, facts, (*warnings, *_why_not_rebased(scene, plan)))
 
 
 def _check_continued(scene: Scene) -> None:
     """Raise `HakuError` if the container ran before and does not run on the packaged image."""
     answer = scene.engine.find_container(scene.wish.environment)
-    if scene.container.state == "running" and not (answer and answer["State"]["Running"]):
-        raise HakuError(
-            f"{scene.wish.environment} was packaged, but its container does not keep running on that image",
-            where=scene.engine.url,
-            cause=f"it ended with exit code {answer['State']['ExitCode']}" if answer else "somebody removed it",
-            remedy="The container from before is back. Look at what it runs, or package it with rebase: false",
-        )
+    if scene.container.state != "running" or (answer and is_steady(answer)):
+        return
+    cause = "somebody removed it"
+    if answer:
+        ended = f"it ended with exit code {answer['State']['ExitCode']}"
+        cause = "it ended, and the engine started it again" if answer.get("RestartCount") else ended
+    raise HakuError(
+        f"{scene.wish.environment} was packaged, but its container does not keep running on that image",
+        where=scene.engine.url,
+        cause=cause,
+        remedy="The container from before is back. Look at what it runs, or package it with rebase: false",
+    )
 
 
 def _why_not_rebased(scene: Scene, plan: Plan) -> tuple[str, ...]:
     if not (plan.publish and scene.wish.rebase and scene.dependents):
         return ()
     names = ", ".join(scene.dependents)
-    return (f"The container continues as it is and not on the package, or these would lose its network: {names}",)
+    return (f"The container continues as it is and not on the package, or these would lose what they share: {names}",)
 
 
 def _compaction(scene: Scene, own_commit: OwnCommit | None) -> Compaction | None:
@@ -234,7 +235,7 @@ def _load(engine: Engine, stored: StoredImage, identity: Identity, reference: st
     layers = [there.get(diff_id) or Blob(diff_id, 0, LAYER_TYPE) for diff_id in identity.diff_ids]
     engine.load(stream_image(config, layers, stored.missing(), reference), f"the packaged image {reference}")
     loaded = engine.find_image(reference)
-    if loaded is None or loaded.identity != identity:
+    if loaded is None or not loaded.is_one_of(identity):
         raise EngineError(
             f"The engine cannot continue the container on the packaged image {reference}",
             where=engine.url,

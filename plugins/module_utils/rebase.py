@@ -24,6 +24,7 @@ from ansible_collections.haku.river.plugins.module_utils.names import (
     LABEL_IMAGE,
     is_env_container,
 )
+from ansible_collections.haku.river.plugins.module_utils.running import is_steady
 
 _SHORT_ID = 12
 _NEVER = "0001-01-01"  # how the engine writes no time at all
@@ -121,7 +122,9 @@ class Replacement:
             return
         answer = self._engine.find_container(self._name)
         if answer is None or answer["Id"] != self._former_id:
-            if answer and _was_started(answer) and self._has_changes(answer):
+            # What one that does not keep running has left behind is not somebody's work.
+            stays = answer and _was_started(answer) and (is_steady(answer) or not self._runs)
+            if answer and stays and self._has_changes(answer):
                 self.finish()
                 return
             if answer:
@@ -138,7 +141,8 @@ class Replacement:
     def finish(self) -> None:
         """Remove the former container. Its volumes stay, as the new one has them."""
         if self.begun:
-            self._engine.remove_container(self._former_id, volumes=False)
+            # By force: after a restart of the engine it may run, if its restart policy is `always`.
+            self._engine.remove_container(self._former_id, force=True, volumes=False)
             self._former_id = ""
 
 
@@ -160,7 +164,7 @@ def _recover(engine: Engine, name: str, former_id: str) -> None:
             engine.rename_container(former["Id"], name)
     elif _labels(current).get(LABEL_CONTINUES) == former["Id"]:
         if _was_started(current):
-            engine.remove_container(former["Id"], volumes=False)
+            engine.remove_container(former["Id"], force=True, volumes=False)
         else:
             engine.remove_container(current["Id"], volumes=False)
             engine.rename_container(former["Id"], name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Union
 
@@ -19,6 +19,7 @@ from ansible_collections.haku.river.plugins.module_utils.names import (
     LABEL_IMAGE,
     LABEL_PREFIX,
     canonical_reference,
+    familiar_reference,
 )
 
 Gpus = Union[str, int, tuple[str, ...]]
@@ -110,6 +111,11 @@ class Settings:
         """The same with the defaults for all that is not said; the image has none."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(_DEFAULTS, **{name: value for name, value in values.items() if value is not None})
+
+    @property
+    def special_needs(self) -> tuple[bool, bool]:
+        """Whether there are limits, and whether there are GPUs, which not every engine can give."""
+        return bool(self.cpus or self.memory_bytes), bool(self.gpus)
 
     def as_creation(self, labels: Mapping[str, str]) -> dict[str, Any]:
         """The body of `POST /containers/create`, defaults filled in; `labels` are set beside those asked for."""
@@ -204,6 +210,16 @@ def differences(asked: Settings, there: Settings) -> tuple[Difference, ...]:
     return tuple(found)
 
 
+def in_place(asked: Settings, found: Iterable[Difference]) -> Settings:
+    """Of what is asked, that which differs and can be changed in a container that exists."""
+    options = {each.option for each in found if each.in_place}
+    return Settings(
+        cpus=asked.cpus if "cpus" in options else None,
+        memory_bytes=asked.memory_bytes if "memory" in options else None,
+        restart_policy=asked.restart_policy if "restart_policy" in options else None,
+    )
+
+
 # Reading options
 
 
@@ -278,7 +294,7 @@ def full_reference(image: str) -> str:
         return image
     name = image.partition("@")[0].rpartition("/")[2]
     tagged = image if ":" in name or "@" in image else f"{image}:latest"
-    return canonical_reference(re.sub(r"^(index\.)?docker\.io/(library/)?", "", tagged))
+    return canonical_reference(familiar_reference(tagged))
 
 
 def _given(parse: Callable[[Any], Any], value: Any) -> Any:
@@ -371,7 +387,8 @@ def _device_requests(gpus: Gpus) -> list[dict[str, Any]] | None:
 
 def _same(field: str, asked: Any, there: Any) -> bool:
     if field == "image":
-        return full_reference(asked) == full_reference(there)
+        # Podman names what has been made on the machine itself so, and finds it by the short name.
+        return full_reference(asked) in (full_reference(there), full_reference(there.removeprefix("localhost/")))
     if isinstance(asked, Mapping):
         return all(there.get(key) == value for key, value in asked.items())
     if field == "volumes":

@@ -60,7 +60,12 @@ def take(engine: Engine, container: Container, reference: str, pause: bool) -> S
     if image is None or image.timestamp is None:
         raise HakuError(f"The engine committed container {container.id} but has no image with a time of creation")
     base = engine.find_image(container.image_id)
-    configuration = portable_configuration(image.identity.configuration, base.identity.configuration if base else {})
+    below = base.identity.configuration if base else {}
+    committed = image.identity.configuration
+    if engine.is_podman:
+        # Its commit says also what only the container's process meant.
+        committed = engine.run_configuration(engine.find_container(container.id) or {"Config": {}}, below)
+    configuration = portable_configuration(committed, below)
     snapshot = Snapshot(reference, Identity(image.identity.diff_ids, configuration), image.timestamp)
     try:
         return replace(snapshot, stored=stored_image(engine.description, image.id))

@@ -179,7 +179,10 @@ def _entries(layer: OpenLayer) -> Iterator[tuple[TarFile, TarInfo]]:
                 # It would keep every entry that it has ever seen.
                 tar.members.clear()  # type: ignore[attr-defined]  # the stubs leave it out
                 entry = tar.next()
-    except (tarfile.TarError, UnicodeError, ValueError) as error:
+        # Tarfile leaves off where it takes the stream to end, and the layer is proven where it ends.
+        while reader.read(CHUNK_BYTES):
+            pass
+    except (tarfile.TarError, LookupError, RecursionError, ValueError) as error:
         raise ArchiveError("A layer is not a tar stream", cause=str(error)) from error
 
 

@@ -6,14 +6,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ansible_collections.haku.river.plugins.module_utils.image import Image, ListedImage
 
-UNFINISHED = "sync-"
-"""What the tag of an image begins with while it is being loaded."""
+UNFINISHED = f"sync-{os.geteuid()}-"
+"""What the tag of an image begins with while this user's synchronisation works on it; others may do so beside it."""
 
 _VERSION_TAG = re.compile(r"0|[1-9][0-9]{0,11}")
 
@@ -23,9 +24,9 @@ class Stock:
     """What the machine has of an environment.
 
     `current` is the image that people use, `versions` the IDs of those with a version's tag, by timestamp, `used` the
-    IDs that containers, running or not, were made from, and `stale` what a killed synchronisation left behind.
-    `published` is the newest version that the source has: an image of a newer one is a packager's, at work here.
-    `images` are the IDs of all of the environment's images, whatever their tags.
+    IDs that containers, running or not, were made from, and `stale` what a killed synchronisation of this user left
+    behind. `published` is the newest version that the source has: an image of a newer one is a packager's, at work
+    here. `images` are the IDs of all of the environment's images, whatever their tags.
     """
 
     current: Image | None = None

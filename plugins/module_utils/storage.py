@@ -8,8 +8,9 @@ Read only, and believed only as far as digests prove it. So a directory that bel
 somebody has touched, cannot lead to a wrong image: it leads to a `StorageError`, and `docker save` serves instead.
 
 Formats: overlay2's layer store (https://github.com/moby/moby/tree/master/layer), tar-split
-(https://github.com/vbatts/tar-split), and containerd's content store
-(https://github.com/containerd/containerd/blob/main/docs/content-flow.md).
+(https://github.com/vbatts/tar-split), containerd's content store
+(https://github.com/containerd/containerd/blob/main/docs/content-flow.md), and Podman's store
+(https://github.com/containers/storage).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import os
 import stat
 import zlib
 from abc import ABC, abstractmethod
-from binascii import a2b_base64
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -93,6 +94,8 @@ def stored_image(info: Mapping[str, Any], image_id: str) -> StoredImage:
             return _Overlay2Image(root, image_id)
         if store == "containerd":
             return _find_content(root, image_id)
+        if store == "overlay":
+            return _PodmanImage(root, image_id)
     raise StorageError(f"The storage driver {info.get('Driver')!r} is none that can be read in place")
 
 
@@ -125,7 +128,7 @@ class _Overlay2Image(StoredImage):
 
     def __init__(self, root: Path, image_id: str) -> None:
         self._root = root
-        super().__init__(_proven(root / "image/overlay2/imagedb/content/sha256", image_id))
+        super().__init__(_proven(root / "image/overlay2/imagedb/content/sha256" / _hex(image_id), image_id))
         self._chain_ids = dict(zip(self.diff_ids, _chain_ids(self.diff_ids)))
 
     def _read(self, diff_id: str) -> Iterator[bytes]:
@@ -147,7 +150,7 @@ class _ContentImage(StoredImage):
     def __init__(self, content: Path, image_id: str) -> None:
         self._blobs = content / "blobs/sha256"
         manifest = self._manifest(image_id)
-        super().__init__(_proven(self._blobs, manifest["config"]["digest"]))
+        super().__init__(self._document(manifest["config"]["digest"]))
         layers = [Blob(layer["digest"], layer["size"], layer["mediaType"]) for layer in manifest["layers"]]
         self._layers = dict(zip(self.diff_ids, layers))
 
@@ -162,9 +165,12 @@ class _ContentImage(StoredImage):
     def blobs(self) -> dict[str, Blob]:
         return dict(self._layers)
 
+    def _document(self, digest: str) -> bytes:
+        return _proven(self._blobs / _hex(digest), digest)
+
     def _manifest(self, digest: str) -> dict[str, Any]:
         """Follow an index, if the image is one, to the manifest whose layers are here: the platform's own."""
-        document: dict[str, Any] = json.loads(_proven(self._blobs, digest))
+        document: dict[str, Any] = json.loads(self._document(digest))
         if "config" in document:
             return document
         found = {}
@@ -179,6 +185,38 @@ class _ContentImage(StoredImage):
             # With several platforms here, the index does not tell which of them is meant.
             raise LookupError(f"{digest} leads to {len(found) or 'no'} images whose layers are here")
         return found.popitem()[1]
+
+
+class _PodmanImage(StoredImage):
+    """An image of Podman's store: as in the classic one, each layer is a directory and a recipe."""
+
+    name = "containers storage"
+
+    def __init__(self, root: Path, image_id: str) -> None:
+        self._root = root
+        # How that store makes a file name of what is none.
+        document = "=" + b2a_base64(image_id.encode(), newline=False).decode()
+        super().__init__(_proven(root / "overlay-images" / _hex(image_id) / document, image_id))
+        images = {image["id"]: image for image in json.loads((root / "overlay-images/images.json").read_bytes())}
+        layers = {layer["id"]: layer for layer in json.loads((root / "overlay-layers/layers.json").read_bytes())}
+        chain = []
+        layer_id = images[_hex(image_id)].get("layer")
+        while layer_id:
+            chain.append(layer_id)
+            layer_id = layers[layer_id].get("parent")
+        if len(chain) != len(self.diff_ids):
+            raise ValueError(f"{image_id} has {len(chain)} layers there, and not {len(self.diff_ids)}")
+        self._layers = dict(zip(self.diff_ids, reversed(chain)))
+
+    def _read(self, diff_id: str) -> Iterator[bytes]:
+        recipes = self._root / "overlay-layers"
+        with reading_storage(recipes):
+            layer_id = self._layers[diff_id]
+            recipe = recipes / f"{layer_id}.tar-split.gz"
+            yield from gathered(_assembled(recipe, self._root / "overlay" / layer_id / "diff"))
+
+    def blobs(self) -> dict[str, Blob]:
+        return {}
 
 
 @dataclass(frozen=True)
@@ -233,8 +271,8 @@ class PiledImage(StoredImage):
 def _find_content(root: Path, image_id: str) -> StoredImage:
     """Which containerd an engine uses it does not tell: the one that has its image."""
     own = root / "containerd/daemon" / _CONTENT
-    content = own if own.exists() else _SYSTEM_CONTENT
-    return _ContentImage(content, image_id)
+    has_image = (own / "blobs/sha256" / _hex(image_id)).exists()
+    return _ContentImage(own if has_image else _SYSTEM_CONTENT, image_id)
 
 
 def _assembled(recipe: Path, directory: Path) -> Iterator[bytes]:
@@ -289,14 +327,13 @@ def _path(entry: Mapping[str, Any]) -> bytes:
     return name.lstrip(b"/")
 
 
-def _proven(directory: Path, digest: str) -> bytes:
-    """The document of that digest in a directory of documents named by their digests."""
-    path = directory / _hex(digest)
+def _proven(path: Path, digest: str) -> bytes:
+    """A document, if it is the one of that digest."""
     if path.stat().st_size > _MAX_DOCUMENT_BYTES:
         raise ValueError(f"{path} is too large for a document")
     document = path.read_bytes()
-    if hashlib.sha256(document).hexdigest() != path.name:
-        raise ValueError(f"{path} has another digest than its name")
+    if hashlib.sha256(document).hexdigest() != _hex(digest):
+        raise ValueError(f"{path} has another digest than {digest}")
     return document
 
 

@@ -26,10 +26,15 @@ from ansible_collections.haku.river.plugins.module_utils.sync_view import (
 
 
 def plan_removal(wish: Synchronising, stock: Stock) -> tuple[str, ...]:
-    """The tags to remove so that the machine has no image of the environment but those that containers use."""
+    """The tags to remove so that the machine has no image of the environment but those that containers use.
+
+    Of a pinned version, it is the image beside the current one.
+    """
+    unused = {it: wish.version_reference(it) for it, image_id in stock.versions.items() if image_id not in stock.used}
+    if wish.version is not None:
+        return tuple(reference for it, reference in unused.items() if it == wish.version)
     current = (wish.reference,) if stock.current else ()
-    unused = (wish.version_reference(it) for it, image_id in stock.versions.items() if image_id not in stock.used)
-    return (*current, *unused, *stock.stale)
+    return (*current, *unused.values(), *stock.stale)
 
 
 def synchronise(engine: Engine, source: Source[V], wish: Synchronising, check_mode: bool) -> Outcome:
@@ -51,20 +56,26 @@ def _change(engine: Engine, source: Source[V], wish: Synchronising, check_mode: 
 
 
 def remove(engine: Engine, wish: Synchronising, check_mode: bool) -> Outcome:
-    """Remove this machine's image of the environment, and those of its former versions that nothing uses."""
+    """Remove this machine's image of the environment, and those of its former versions that nothing uses.
+
+    If a version is pinned, only the image that was kept of that one goes, and the current one stays.
+    """
     with nullcontext() if check_mode else machine_lock(engine, wish):
         stock = take_stock(engine, wish, engine.find_image(wish.reference), ())
-        if stock.current and stock.current.tags == (wish.reference,):
+        if wish.version is None and stock.current and stock.current.tags == (wish.reference,):
             _check_unused(engine, stock.current, wish.reference)
         unwanted = plan_removal(wish, stock)
         if not check_mode:
             for reference in unwanted:
                 engine.remove_image(reference)
+    version = stock.current.timestamp if stock.current else None
+    former = sorted(stock.versions, reverse=True)
+    left = [it for it in former if wish.version_reference(it) not in unwanted]
     return Outcome(
         changed=bool(unwanted),
         facts={"action": "remove" if unwanted else "none", "image": wish.reference},
-        before={"version": stock.current.timestamp if stock.current else None},
-        after={"version": None},
+        before={"version": version, "former_versions": former},
+        after={"version": None if wish.version is None else version, "former_versions": left},
         warnings=engine.warnings,
     )
 

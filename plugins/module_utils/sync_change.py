@@ -18,7 +18,7 @@ from ansible_collections.haku.river.plugins.module_utils.errors import EngineErr
 from ansible_collections.haku.river.plugins.module_utils.image import Image
 from ansible_collections.haku.river.plugins.module_utils.outcome import Outcome
 from ansible_collections.haku.river.plugins.module_utils.published import Published, Source, V
-from ansible_collections.haku.river.plugins.module_utils.stock import UNFINISHED, Stock
+from ansible_collections.haku.river.plugins.module_utils.stock import Stock
 from ansible_collections.haku.river.plugins.module_utils.sync_view import (
     NO_LOAD,
     Delta,
@@ -36,8 +36,8 @@ class Plan:
     """How the wanted version becomes current, and what becomes of the former ones.
 
     Either `tag` is the ID of an image that is there and only needs the tag, or `load` are the layers to load. The
-    image that was current gets the tag `keep_as`, if any; then `remove` are the tags and IDs to remove. `former` are
-    the versions that stay on the machine beside the current one, newest first.
+    image that was current gets the tag `keep_as`, if any; then `remove` are the tags to remove. `former` are the
+    versions that stay on the machine beside the current one, newest first.
     """
 
     tag: str | None = None
@@ -57,7 +57,7 @@ def plan_sync(wish: Synchronising, stock: Stock, wanted: ArchivedImage | None, b
 
     `wanted` is what the tarball has; without a tarball, `base` is the very image that is wanted.
     """
-    is_there = base.image is not None and (wanted is None or base.image.identity == wanted.identity)
+    is_there = base.image is not None and (wanted is None or base.image.is_one_of(wanted.identity))
     tag = base.image.id if base.image and is_there else None
     load = () if wanted is None or is_there else missing_layers(wanted, base)
     tagged = stock.kept(besides=tag)
@@ -75,7 +75,9 @@ def plan_sync(wish: Synchronising, stock: Stock, wanted: ArchivedImage | None, b
         if stays is not None and stays not in tagged:
             keep_as = wish.version_reference(stays)
         if stays is None and current.tags == (wish.reference,) and current.id not in stock.used:
-            remove.append(current.id)
+            # Removed by its ID, it would take along a tag that somebody has given it meanwhile.
+            keep_as = wish.unfinished_reference(current.id.rpartition(":")[2][:12])
+            remove.append(keep_as)
     return Plan(tag, load, keep_as, (*remove, *stock.stale), tuple(it for it in newest_first if it not in gone))
 
 
@@ -92,10 +94,10 @@ def bring(engine: Engine, source: Source[V], wish: Synchronising, check_mode: bo
         if there and there.timestamp == wanted:
             return _tag(engine, wish, take_stock(engine, wish, current, versions), there, check_mode)
         if target is None:
-            raise _nowhere(source, wish, versions)
+            raise seen.unlisted or _nowhere(source, wish, versions)
         with source.open(target) as archive:
-            if current and current.identity == archive.image.identity:
-                return nothing_done(wish, target.timestamp, archive.bytes_read)
+            if current and current.is_one_of(archive.image.identity):
+                return nothing_done(wish, target.timestamp, current.id, archive.bytes_read)
             stock = take_stock(engine, wish, current, versions)
             base = _base(engine, wish, archive.image, current, stock)
             return _load_or_tag(engine, wish, stock, target, archive, base, check_mode)
@@ -113,7 +115,8 @@ def _tag(engine: Engine, wish: Synchronising, stock: Stock, there: Image, check_
     plan = plan_sync(wish, stock, None, Base(there, len(there.identity.diff_ids)))
     warnings = () if check_mode else _apply(engine, wish, stock, plan, there)
     distinct = len(set(there.identity.diff_ids))
-    return _done(wish, stock, plan, {"version": there.timestamp, "layers_reused": distinct}, warnings)
+    facts = {"image_id": there.id, "version": there.timestamp, "layers_reused": distinct}
+    return _done(wish, stock, plan, facts, warnings)
 
 
 def _load_or_tag(
@@ -129,6 +132,7 @@ def _load_or_tag(
     wanted = archive.image
     plan = plan_sync(wish, stock, wanted, base)
     facts = {
+        "image_id": plan.tag,
         "version": target.timestamp,
         "tarball": target.location,
         "bytes_read": archive.bytes_read + sum(layer.size_bytes for layer in plan.load),
@@ -141,7 +145,7 @@ def _load_or_tag(
         return _done(wish, stock, plan, facts)
     if plan.tag and base.image:
         return _done(wish, stock, plan, facts, _apply(engine, wish, stock, plan, base.image))
-    temporary = f"{wish.repository}:{UNFINISHED}{target.timestamp}"
+    temporary = wish.unfinished_reference(target.timestamp)
     # It gets a name of our own first, and the tag that people use only when it is proven.
     with engine.temporary_image(temporary):
         loaded, refusal = load_image(engine, archive, base, temporary, fall_back=wish.delta is Delta.AUTO)
@@ -149,7 +153,7 @@ def _load_or_tag(
     if refusal is not None:
         facts |= {"layers_loaded": len(wanted.distinct_layers), "layers_reused": 0, "fallback": refusal}
         warnings = (f"All layers were loaded, as the engine could not use those that it has: {refusal}", *warnings)
-    return _done(wish, stock, plan, {**facts, "bytes_read": archive.bytes_read}, warnings)
+    return _done(wish, stock, plan, {**facts, "image_id": loaded.id, "bytes_read": archive.bytes_read}, warnings)
 
 
 def _apply(engine: Engine, wish: Synchronising, stock: Stock, plan: Plan, image: Image) -> tuple[str, ...]:

@@ -70,6 +70,7 @@ def _environments(
             "size": current.size_bytes if current else None,
             "former_versions": sorted(stock.kept(besides=current.id if current else None), reverse=True),
             "newest_version": newest,
+            "published_versions": None if source is None else [version.timestamp for version in versions],
             # A machine whose environment has no tarball any more keeps what it has.
             "stale": None if source is None else newest is not None and newest != version,
         }
@@ -95,7 +96,7 @@ def _version(current: Image, source: Source[V], versions: Sequence[V], complaint
     for version in versions[:1] if current.timestamp in timestamps else versions:
         try:
             with source.open(version) as archive:
-                if archive.image.identity == current.identity:
+                if current.is_one_of(archive.image.identity):
                     return version.timestamp
         except Vanished:
             raise

@@ -7,19 +7,15 @@
 from __future__ import annotations
 
 import enum
-import hashlib
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Generic
 
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
 from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
 from ansible_collections.haku.river.plugins.module_utils.image import Image
-from ansible_collections.haku.river.plugins.module_utils.lock import exclusive
+from ansible_collections.haku.river.plugins.module_utils.lock import exclusive, local_path
 from ansible_collections.haku.river.plugins.module_utils.outcome import Outcome
 from ansible_collections.haku.river.plugins.module_utils.published import Published, Source, V
 from ansible_collections.haku.river.plugins.module_utils.stock import (
@@ -78,6 +74,10 @@ class Synchronising:
         """The tag of a version that stays on the machine without being the current one."""
         return f"{self.repository}:{timestamp}"
 
+    def unfinished_reference(self, name: object) -> str:
+        """A tag for an image that has none before or after; the next synchronisation removes what is left of it."""
+        return f"{self.repository}:{UNFINISHED}{name}"
+
 
 def choose(wish: Synchronising, versions: Sequence[V]) -> V | None:
     """The version that is wanted: the pinned or the newest one, None where the source does not have it."""
@@ -88,25 +88,35 @@ def choose(wish: Synchronising, versions: Sequence[V]) -> V | None:
 
 @dataclass(frozen=True)
 class Seen(Generic[V]):
-    """What a listing and an inspect tell. `target` is the version that is wanted, `wanted` its timestamp."""
+    """What a listing and an inspect tell. `target` is the version that is wanted, `wanted` its timestamp.
+
+    `unlisted` is why the source could not be listed, which does not matter as long as the pinned version is here.
+    """
 
     versions: Sequence[V]
     current: Image | None
     target: V | None
     wanted: int | None
+    unlisted: HakuError | None = None
 
 
 def see(engine: Engine, source: Source[V], wish: Synchronising) -> Seen[V]:
     """Look at the source and at the image that people use."""
-    versions = source.versions(wish.environment)
+    current = engine.find_image(wish.reference)
+    try:
+        versions = source.versions(wish.environment)
+    except HakuError as error:
+        if wish.version is None:
+            raise
+        return Seen((), current, None, wish.version, error)
     target = choose(wish, versions)
-    return Seen(versions, engine.find_image(wish.reference), target, target.timestamp if target else wish.version)
+    return Seen(versions, current, target, target.timestamp if target else wish.version)
 
 
 def settled(wish: Synchronising, seen: Seen[V]) -> Outcome | None:
     """What is reported if the image is current, as far as that can be told without opening a tarball."""
     if seen.current and seen.wanted in (None, seen.current.timestamp):
-        return nothing_done(wish, seen.current.timestamp)
+        return nothing_done(wish, seen.current.timestamp, seen.current.id)
     return None
 
 
@@ -126,14 +136,16 @@ def take_stock(
 
 
 def machine_lock(engine: Engine, wish: Synchronising) -> AbstractContextManager[None]:
-    """Let one process of this user at a time synchronise an image on an engine."""
-    key = hashlib.sha256(f"{engine.description.get('ID')} {wish.reference}".encode()).hexdigest()[:16]
-    directory = Path("/run/lock" if os.access("/run/lock", os.W_OK) else tempfile.gettempdir())
-    path = directory / f"haku.river-{os.geteuid()}-{key}.lock"
+    """Let one process of this user at a time synchronise an environment on an engine.
+
+    Whatever the `image_tag` is: former versions and unfinished images belong to all of them.
+    """
+    path = local_path(engine.identity, wish.repository)
     return exclusive(path, wish.lock_timeout_seconds, f"synchronising {wish.environment}")
 
 
-def nothing_done(wish: Synchronising, version: int | None, bytes_read: int = 0) -> Outcome:
+def nothing_done(wish: Synchronising, version: int | None, image_id: str, bytes_read: int = 0) -> Outcome:
     """What is reported if the machine has the wanted version already."""
     facts = {**NO_LOAD, "action": "none", "version": version, "bytes_read": bytes_read, "former_versions": None}
-    return Outcome(False, {"image": wish.reference, **facts}, {"version": version}, {"version": version})
+    there = {"image": wish.reference, "image_id": image_id}
+    return Outcome(False, {**there, **facts}, {"version": version}, {"version": version})

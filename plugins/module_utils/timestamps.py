@@ -32,5 +32,9 @@ def unix_timestamp(created: str | None) -> int | None:
 
 
 def iso_time(timestamp: int) -> str:
-    """Write Unix seconds as a person reads them: `2024-01-31T12:00:00Z`."""
-    return datetime.fromtimestamp(timestamp, tz=timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """Write Unix seconds as a person reads them: `2024-01-31T12:00:00Z`; what no calendar has, as `@<seconds>`."""
+    try:
+        moment = datetime.fromtimestamp(timestamp, tz=timezone.utc)
+    except (ValueError, OverflowError, OSError):
+        return f"@{timestamp}"
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -27,7 +27,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 from ansible_collections.haku.river.plugins.module_utils.ahead import CHUNK_BYTES
 from ansible_collections.haku.river.plugins.module_utils.archive import Archive
 from ansible_collections.haku.river.plugins.module_utils.catalogue import INDEX_NAME
-from ansible_collections.haku.river.plugins.module_utils.engine import own_words
+from ansible_collections.haku.river.plugins.module_utils.engine_words import own_words
 from ansible_collections.haku.river.plugins.module_utils.errors import HakuError, Vanished
 from ansible_collections.haku.river.plugins.module_utils.names import TarballName, parse_tarball_name
 
@@ -329,18 +329,27 @@ class _Site:
                 self.check(response, name)
 
     def document(self, name: str, unless: tuple[int, ...]) -> bytes | None:
-        """A small file, whole; None if the server answers one of the statuses `unless`."""
-        with self.get(name) as response:
-            if response.status_code in unless:
-                return None
-            self.check(response, name)
-            try:
-                content: bytes = response.raw.read(_MAX_LIST_BYTES + 1, decode_content=True)
-            except (HTTPError, RequestException, OSError) as error:
-                raise self._unreachable(name, error) from error
-        if len(content) > _MAX_LIST_BYTES:
-            raise SourceError(f"{self.shown(name)} is larger than a list of tarballs can be", where=self.shown(name))
-        return content
+        """A small file, whole, again if the connection breaks; None if the server answers one of `unless`."""
+        pauses = iter(_PAUSES_SECONDS)
+        while True:
+            failure: Exception | None = None
+            with self.get(name) as response:
+                if response.status_code in unless:
+                    return None
+                self.check(response, name)
+                try:
+                    content: bytes = response.raw.read(_MAX_LIST_BYTES + 1, decode_content=True)
+                except (HTTPError, RequestException, OSError) as error:
+                    failure = error
+                else:
+                    if len(content) > _MAX_LIST_BYTES:
+                        raise SourceError(
+                            f"{self.shown(name)} is larger than a list of tarballs can be", where=self.shown(name)
+                        )
+                    # Of Content-Length; urllib3 1.26 does not mind what is missing.
+                    if not response.raw.length_remaining:
+                        return content
+            self.pause(pauses, name, failure)
 
     def check(self, response: Response, name: str) -> None:
         """Raise `SourceError` unless the answer has what was asked for."""
@@ -415,9 +424,9 @@ class _Session(Session):
 
     def rebuild_auth(self, prepared_request: PreparedRequest, response: Response) -> None:
         """Prepare the request that follows a redirect."""
-        # The stubs leave both methods without types.
-        super().rebuild_auth(prepared_request, response)  # type: ignore[no-untyped-call]
-        if self.should_strip_auth(response.request.url, prepared_request.url):  # type: ignore[no-untyped-call]
+        super().rebuild_auth(prepared_request, response)  # type: ignore[no-untyped-call]  # by the stubs
+        before, after = response.request.url, prepared_request.url
+        if self.should_strip_auth(before, after):  # type: ignore[no-untyped-call]  # by the stubs
             for name in self.secret_headers:
                 prepared_request.headers.pop(name, None)
 

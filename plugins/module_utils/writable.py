@@ -27,9 +27,12 @@ from ansible_collections.haku.river.plugins.module_utils.storage import StorageE
 
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
-_OVERLAY_OPAQUE = ("trusted.overlay.opaque", b"y")  # `x` says something else
+# Where the kernel notes what an overlay needs to know; the second one if somebody other than root has mounted it.
+_NOTES = ("trusted.overlay.", "user.overlay.")
+_OPAQUE_NOTES = tuple(f"{notes}opaque" for notes in _NOTES)
+_IS_OPAQUE = b"y"  # `x` says something else
 # What makes a file of the writable layer only a part of itself.
-_PARTIAL = ("trusted.overlay.metacopy", "trusted.overlay.redirect")
+_PARTIAL = tuple(f"{notes}{what}" for notes in _NOTES for what in ("metacopy", "redirect"))
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
@@ -162,7 +165,7 @@ def _entries(path: Path, found: os.stat_result, name: str, seen: dict[tuple[int,
         return
     entry = TarInfo(name)
     entry.mode = stat.S_IMODE(mode)
-    entry.uid, entry.gid, entry.mtime = found.st_uid, found.st_gid, int(found.st_mtime)
+    entry.uid, entry.gid, entry.mtime = found.st_uid, found.st_gid, found.st_mtime_ns // 10**9
     entry.pax_headers = {f"SCHILY.xattr.{key}": value for key, value in _portable_attributes(path).items()}
     _set_kind(entry, path, found)
     inode = (found.st_dev, found.st_ino)
@@ -200,13 +203,13 @@ def _header(entry: TarInfo) -> bytes:
 def _portable_attributes(path: Path) -> dict[str, str]:
     """The extended attributes that belong to a file wherever it is; others, such as SELinux's, are the machine's."""
     names = os.listxattr(path, follow_symlinks=False)
-    kept = sorted(name for name in names if name == "security.capability" or name.startswith("user."))
+    portable = (name for name in names if name == "security.capability" or name.startswith("user."))
+    kept = sorted(name for name in portable if not name.startswith(_NOTES))
     return {name: os.fsdecode(_attribute(path, name) or b"") for name in kept}
 
 
 def _is_opaque(directory: Path) -> bool:
-    name, value = _OVERLAY_OPAQUE
-    return _attribute(directory, name) == value
+    return any(_attribute(directory, note) == _IS_OPAQUE for note in _OPAQUE_NOTES)
 
 
 def _attribute(path: Path, name: str) -> bytes | None:

@@ -243,13 +243,9 @@ actions:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.haku.river.plugins.module_utils.connect import (
-    ENGINE_OPTIONS,
-    ENGINE_REQUIRED_TOGETHER,
-    EngineSettings,
-    connect,
-)
+from ansible_collections.haku.river.plugins.module_utils.connect import EngineSettings, connect
 from ansible_collections.haku.river.plugins.module_utils.container import Desired, manage_container
+from ansible_collections.haku.river.plugins.module_utils.engine_options import ENGINE_OPTIONS, ENGINE_REQUIRED_TOGETHER
 from ansible_collections.haku.river.plugins.module_utils.names import check_environment_name
 from ansible_collections.haku.river.plugins.module_utils.outcome import Outcome, pick, report
 from ansible_collections.haku.river.plugins.module_utils.settings import SETTINGS_OPTIONS, Settings

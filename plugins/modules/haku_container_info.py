@@ -18,7 +18,7 @@ author:
   - haku.river contributors (@haku-river)
 extends_documentation_fragment:
   - haku.river.engine
-  - haku.river.attributes
+  - haku.river.attributes.river_and_shared
   - haku.river.attributes.info
 options:
   name:
@@ -121,13 +121,9 @@ containers:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.haku.river.plugins.module_utils.catalogue import CATALOGUE_OPTIONS, Catalogue
-from ansible_collections.haku.river.plugins.module_utils.connect import (
-    ENGINE_OPTIONS,
-    ENGINE_REQUIRED_TOGETHER,
-    EngineSettings,
-    connect,
-)
+from ansible_collections.haku.river.plugins.module_utils.connect import EngineSettings, connect
 from ansible_collections.haku.river.plugins.module_utils.container_info import described_containers
+from ansible_collections.haku.river.plugins.module_utils.engine_options import ENGINE_OPTIONS, ENGINE_REQUIRED_TOGETHER
 from ansible_collections.haku.river.plugins.module_utils.names import check_environment_name
 from ansible_collections.haku.river.plugins.module_utils.outcome import Outcome, pick, report
 

@@ -29,7 +29,7 @@ extends_documentation_fragment:
   - haku.river.catalogue
   - haku.river.catalogue.web
   - haku.river.catalogue.image
-  - haku.river.attributes
+  - haku.river.attributes.river_and_shared
   - haku.river.attributes.state
 options:
   name:
@@ -42,7 +42,7 @@ options:
     description:
       - V(present) loads the wanted version unless it is there.
       - V(absent) removes the image from this machine, and those of former versions that no container uses. Tarballs
-        stay.
+        stay. With O(version), it removes only the image that was kept of that former version.
     type: str
     choices: [present, absent]
     default: present
@@ -55,6 +55,7 @@ options:
   version:
     description:
       - The timestamp of the version to have. The newest one if this is not set.
+      - A version whose image is here needs neither a tarball nor the directory.
     type: int
   delta:
     description:
@@ -73,7 +74,7 @@ options:
     default: 0
   lock_timeout:
     description:
-      - How long to wait, in seconds, for another synchronisation of the same image on this machine.
+      - How long to wait, in seconds, for another synchronisation of the same environment on this machine.
     type: int
     default: 3600
 seealso:
@@ -112,6 +113,12 @@ EXAMPLES = r"""
   haku.river.haku_sync:
     name: python-data-science
     state: absent
+
+- name: Remove only the image that was kept of a former version
+  haku.river.haku_sync:
+    name: python-data-science
+    version: 1764547200
+    state: absent
 """
 
 RETURN = r"""
@@ -120,6 +127,11 @@ image:
   returned: success
   type: str
   sample: hakuriver/python-data-science:base
+image_id:
+  description: The ID of the image that has this tag now. Null in check mode if it would be loaded.
+  returned: when O(state=present)
+  type: str
+  sample: sha256:7a5c1c0d1a9b0f6ce1a5fe5e1d1c7d0c0d2b3c4d5e6f708192a3b4c5d6e7f809
 action:
   description:
     - What was done, or in check mode would be.
@@ -179,13 +191,8 @@ seconds:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.haku.river.plugins.module_utils.connect import (
-    ENGINE_OPTIONS,
-    ENGINE_REQUIRED_TOGETHER,
-    EngineSettings,
-    connect,
-)
-from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
+from ansible_collections.haku.river.plugins.module_utils.connect import EngineSettings, connect
+from ansible_collections.haku.river.plugins.module_utils.engine_options import ENGINE_OPTIONS, ENGINE_REQUIRED_TOGETHER
 from ansible_collections.haku.river.plugins.module_utils.names import (
     IMAGE_OPTIONS,
     check_environment_name,
@@ -221,8 +228,6 @@ def main() -> None:
         wish = Synchronising(
             name, reference, asked["version"], Delta(asked["delta"]), asked["keep_images"], asked["lock_timeout"]
         )
-        if asked["state"] == "absent" and asked["version"] is not None:
-            raise HakuError("state: absent removes whatever version there is", remedy="Leave version out")
         engine = connect(EngineSettings(**pick(asked, ENGINE_OPTIONS)))
         if asked["state"] == "absent":
             return remove(engine, wish, module.check_mode)

@@ -22,7 +22,7 @@ extends_documentation_fragment:
   - haku.river.catalogue
   - haku.river.catalogue.web
   - haku.river.catalogue.image
-  - haku.river.attributes
+  - haku.river.attributes.river_and_shared
   - haku.river.attributes.info
 options:
   name:
@@ -98,6 +98,11 @@ environments:
       description: The newest version that is published. Null if there is none, or without O(shared_dir) and O(source).
       type: int
       sample: 1767225600
+    published_versions:
+      description: All versions that are published, newest first. Null without O(shared_dir) and O(source).
+      type: list
+      elements: int
+      sample: [1767225600, 1767139200]
     stale:
       description:
         - Whether M(haku.river.haku_sync) would bring another version, or the first one. Null without O(shared_dir) and
@@ -113,6 +118,7 @@ environments:
       size: 741343232
       former_versions: [1767052800]
       newest_version: 1767225600
+      published_versions: [1767225600, 1767139200]
       stale: true
 disk:
   description:
@@ -146,12 +152,8 @@ engine:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.haku.river.plugins.module_utils.connect import (
-    ENGINE_OPTIONS,
-    ENGINE_REQUIRED_TOGETHER,
-    EngineSettings,
-    connect,
-)
+from ansible_collections.haku.river.plugins.module_utils.connect import EngineSettings, connect
+from ansible_collections.haku.river.plugins.module_utils.engine_options import ENGINE_OPTIONS, ENGINE_REQUIRED_TOGETHER
 from ansible_collections.haku.river.plugins.module_utils.names import IMAGE_OPTIONS, check_environment_name
 from ansible_collections.haku.river.plugins.module_utils.outcome import Outcome, pick, report
 from ansible_collections.haku.river.plugins.module_utils.source import ONE_SOURCE, SOURCE_OPTIONS, chosen_source

@@ -28,7 +28,7 @@ extends_documentation_fragment:
   - haku.river.engine
   - haku.river.catalogue
   - haku.river.catalogue.image
-  - haku.river.attributes
+  - haku.river.attributes.river_and_shared
   - haku.river.attributes.state
 attributes:
   check_mode:
@@ -93,7 +93,8 @@ options:
       - The image stays on this machine as C(<image_prefix>/<name>:host-<version>) while the container needs it.
       - It needs the engine's storage to be readable, and a container that is stopped for the commit. A paused one, or
         one that is packaged with O(consistency=pause), keeps its processes and so continues as it is. So does one
-        whose network other containers use, as they know it by its ID; a warning says so.
+        in whose network, PID or IPC namespace others are, as they know it by its ID; a warning says so.
+      - Layers have no ACLs and, but for file capabilities, no extended attributes. Files that were changed lose theirs.
       - If V(false), each package has all that was changed since the container was created, as one layer.
     type: bool
     default: true
@@ -105,7 +106,7 @@ options:
         that later layers replaced or deleted.
       - The layers of the base image stay as they are, still shared with whatever else has them. Runners
         load the new layer once, whole.
-      - V(2) is the least, and makes one of them now.
+      - V(2) is the least, and makes one of them with this change. Without a change nothing is published.
     type: int
     default: 32
     version_added: 0.2.0
@@ -144,7 +145,7 @@ EXAMPLES = r"""
     shared_dir: /shared
     rebase: false
 
-- name: Package it, and get rid now of what earlier versions had and this one has not
+- name: Package what has changed, and get rid of what earlier versions had and this one has not
   haku.river.haku_tar:
     name: python-data-science
     shared_dir: /shared
@@ -211,8 +212,8 @@ compacted:
   version_added: 0.2.0
 layers_from:
   description:
-    - Where the layers that were written came from, V(overlay2) or V(containerd content store), which are the engine's
-      storage, or V(docker save). Null if no version was published, and in check mode.
+    - Where the layers that were written came from, V(overlay2), V(containerd content store) or V(containers storage),
+      which are the engine's storage, or V(docker save). Null if no version was published, and in check mode.
   returned: when O(state=present)
   type: str
   sample: overlay2
@@ -248,12 +249,8 @@ seconds:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.haku.river.plugins.module_utils.catalogue import CATALOGUE_OPTIONS, Catalogue
-from ansible_collections.haku.river.plugins.module_utils.connect import (
-    ENGINE_OPTIONS,
-    ENGINE_REQUIRED_TOGETHER,
-    EngineSettings,
-    connect,
-)
+from ansible_collections.haku.river.plugins.module_utils.connect import EngineSettings, connect
+from ansible_collections.haku.river.plugins.module_utils.engine_options import ENGINE_OPTIONS, ENGINE_REQUIRED_TOGETHER
 from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
 from ansible_collections.haku.river.plugins.module_utils.names import (
     IMAGE_OPTIONS,

@@ -18,7 +18,7 @@ author:
 extends_documentation_fragment:
   - haku.river.catalogue
   - haku.river.catalogue.web
-  - haku.river.attributes
+  - haku.river.attributes.shared
   - haku.river.attributes.info
 options:
   name:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import shutil
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.integration.environment import Environment
+from tests.integration.project import Project
+from tests.integration.vps import Place, make_key
 from tests.lab import (
     engines as lab_engines,
     images,
@@ -20,7 +23,8 @@ from tests.lab import (
     packages as lab_packages,
     registry as lab_registry,
 )
-from tests.lab.engines import RELEASES, Engine
+from tests.lab.engines import PODMAN, RELEASES, Engine
+from tests.lab.host import PREFIX
 from tests.lab.machines import Machine
 from tests.lab.packages import Packages
 from tests.lab.registry import Registry
@@ -31,16 +35,36 @@ from tests.lab.session import session
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let tests run side by side that have no engine to themselves in common: each group belongs to one worker."""
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(_group(item)))
 
 
 def _group(item: pytest.Item) -> str:
     assert isinstance(item, pytest.Function)
-    if "engine" in item.fixturenames:
+    names = _fixtures(item)
+    if "engine" in names:
         return str(item.callspec.params["engine"])
-    if "one_environment" in item.fixturenames:
+    if {"one_environment", "one_vps_place"} & names:
         return "d28"
-    return "all engines" if "engines" in item.fixturenames else "host and machines"
+    if "bare_machines" in names:
+        return "bare machines"
+    if {"podman", "podmans"} & names:
+        return "podman"
+    if "engines" in names:
+        return "all engines"
+    return "host and machines" if "machines" in names else item.path.stem
+
+
+def _fixtures(item: pytest.Function) -> set[str]:
+    """All that a test stands on: where a test is parametrised, pytest's own list leaves out what fixtures ask for."""
+    found: set[str] = set()
+    left = list(item.fixturenames)
+    while left:
+        name = left.pop()
+        if name not in found:
+            found.add(name)
+            left += [asked for it in item._fixtureinfo.name2fixturedefs.get(name, ()) for asked in it.argnames]
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -62,10 +86,23 @@ def engines(lab: None) -> dict[str, Engine]:
     return lab_engines.start()
 
 
+@pytest.fixture(scope="session")
+def podmans(lab: None) -> dict[str, Engine]:
+    """Give Podman's service of root (`podman`) and of another user (`podman-rootless`)."""
+    return lab_engines.start(PODMAN)
+
+
+@pytest.fixture
+def podman(podmans: dict[str, Engine]) -> Engine:
+    """Give Podman's service of root."""
+    return podmans["podman"]
+
+
 @pytest.fixture(params=RELEASES)
-def engine(request: pytest.FixtureRequest, engines: dict[str, Engine]) -> Engine:
-    """Give one engine; the test runs once on each of the four."""
-    return engines[request.param]
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """Give one engine; the test runs once on each of the four, or on those that the test names (`marks`)."""
+    found: dict[str, Engine] = request.getfixturevalue("podmans" if request.param in PODMAN else "engines")
+    return found[request.param]
 
 
 @pytest.fixture
@@ -98,9 +135,25 @@ def inventory(machines: dict[str, Machine]) -> Path:
     return lab_machines.MACHINES.inventory
 
 
+@pytest.fixture
+def project(machines: dict[str, Machine], inventory: Path, tmp_path: Path) -> Iterator[Project]:
+    """Give a user's directory without declarations; what its playbooks make on the machines goes in the end."""
+    shutil.copy(inventory, tmp_path / "inventory.ini")
+    project = Project(tmp_path, machines)
+    project.clean()
+    yield project
+    project.clean()
+
+
+@pytest.fixture
+def as_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have plays bring their modules to machines as files, and not through the standard input of the interpreter."""
+    monkeypatch.setenv("ANSIBLE_PIPELINING", "0")
+
+
 @pytest.fixture(scope="session")
 def bare_machines(lab: None) -> dict[str, Machine]:
-    """Give bare1 (in haku_host) and bare2 (in haku_runners), which have no Docker."""
+    """Give bare1 (in haku_host), bare2 and bare3 (in haku_runners), which have no Docker."""
     return lab_machines.start(lab_machines.BARE)
 
 
@@ -143,3 +196,34 @@ def _environment(
     engine.docker("rm", "--force", "--volumes", name, f"{name}.FORMER")
     for reference in environment.references:
         engine.docker("image", "rm", reference)
+
+
+@pytest.fixture
+def vps_place(engine: Engine, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """Give the name of a VPS on an engine that reaches nothing outside; the test runs once on each of the four."""
+    yield from _vps_place(engine, request, tmp_path)
+
+
+@pytest.fixture
+def one_vps_place(engines: dict[str, Engine], request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """Give the name of a VPS on one engine, for promises that no engine has a part in."""
+    yield from _vps_place(engines["d28"], request, tmp_path)
+
+
+@pytest.fixture
+def main_vps_place(main_engine: Engine, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """Give the name of a VPS on the host's own engine, with its usual network."""
+    yield from _vps_place(main_engine, request, tmp_path)
+
+
+def _vps_place(engine: Engine, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    beside = engine.name in RELEASES or engine.name in PODMAN
+    # The prefix tells what is the lab's on an engine that has other containers, too.
+    name = f"{'' if beside else f'{PREFIX}-'}v{zlib.crc32(request.node.name.encode()):08x}"
+    within = lab_engines.within_network(engine.name) if beside else ()
+    place = Place(engine, name, f"env-{name}", make_key(tmp_path), within, name if beside else None)
+    if place.network:
+        engine.docker("network", "create", "--driver", "bridge", place.network)
+    engine.docker("tag", images.provide(images.SSH, engine), place.image)
+    yield place
+    place.clean()

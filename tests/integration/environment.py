@@ -7,11 +7,14 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.lab.engines import Engine
+
+_DANGLING_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -88,12 +91,17 @@ class Environment:
     @property
     def references(self) -> list[str]:
         """Every image reference on the engine that bears the environment's name."""
-        return sorted(self._images("--filter", f"reference=hakuriver/{self.name}"))
+        listed = self._images("--filter", f"reference=hakuriver/{self.name}")
+        # Podman lists all names of an image that has that one.
+        return sorted(name for name in listed if name.startswith(f"hakuriver/{self.name}:"))
 
     @property
     def dangling(self) -> list[str]:
-        """The images on the engine that have no name; only a test with an engine to itself may look at them."""
-        return self._images("--filter", "dangling=true")
+        """The images on the engine that have no name, and keep none: another test's are gone in a moment."""
+        deadline = time.monotonic() + _DANGLING_SECONDS
+        while (found := self._images("--filter", "dangling=true")) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        return found
 
     def _images(self, *which: str) -> list[str]:
         return self.engine.docker("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", *which).split()

@@ -34,11 +34,15 @@ class Run:
     memory_bytes: int
 
     def results(self) -> Iterator[tuple[str, str, Result]]:
-        """Yield task, machine and result, in the order of the run."""
+        """Yield task, without the role that it is of, machine and result, in the order of the run.
+
+        The machines of a task end in any order; they come by name.
+        """
         for play in self.told["plays"]:
             for task in play["tasks"]:
-                for machine, result in task["hosts"].items():
-                    yield task["task"]["name"], machine, result
+                name = task["task"]["name"].rpartition(" : ")[2]
+                for machine, result in sorted(task["hosts"].items()):
+                    yield name, machine, result
 
     @property
     def changed(self) -> list[tuple[str, str]]:
@@ -78,13 +82,21 @@ class Run:
 def run_playbook(
     playbook: str | Path, inventory: Path, *arguments: str, environment: Mapping[str, str] | None = None
 ) -> Run:
-    """Run a playbook, by path or by its full name, in the checkout."""
+    """Run a playbook, by path or by its full name, in the checkout.
+
+    Pipelining halves the time. Without it, as by default, modules come to machines as files: so it is in Molecule's
+    scenarios and in the tests in which it matters (`as_files`).
+    """
     program = str(Path(sys.executable).with_name("ansible-playbook"))
     command = [program, f"--inventory={inventory}", *arguments, str(playbook)]
     variables = {"ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json", "ANSIBLE_NOCOLOR": "1", **(environment or {})}
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
-            command, cwd=CHECKOUT, env={**os.environ, **variables}, stdout=output, stderr=subprocess.STDOUT
+            command,
+            cwd=CHECKOUT,
+            env={"ANSIBLE_PIPELINING": "1", **os.environ, **variables},
+            stdout=output,
+            stderr=subprocess.STDOUT,
         )
         # Not Popen.wait: wait4 alone tells the memory of this process and its children.
         _pid, status, usage = os.wait4(process.pid, 0)

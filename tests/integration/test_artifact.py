@@ -86,6 +86,14 @@ def test_from_the_installed_artifact(
     _synchronised_once(name, packaged, machines, **installed)
 
 
+def test_the_program_of_the_installed_artifact(inventory: Path, installed: dict[str, str], tmp_path: Path) -> None:
+    """It is found by a link, as from a directory of the PATH, and finds its collection and Ansible's Python itself."""
+    (tmp_path / "haku-shell").symlink_to(Path(installed["ANSIBLE_LIBRARY"]).parents[1] / "shell/haku-shell")
+    path = f"{tmp_path}:{BIN}:{os.environ['PATH']}"
+    listed = run("/usr/bin/env", "haku-shell", "-i", str(inventory), cwd=tmp_path, PATH=path)
+    assert listed.startswith("Environments on node1:\nNAMES")
+
+
 def _synchronised_once(name: str, inventory: Path, machines: dict[str, Machine], **environment: str) -> None:
     for runner in ("node2", "node3"):
         machines[runner].run("sh", "-c", f"docker image rm hakuriver/{NAME}:base 2>/dev/null || true")

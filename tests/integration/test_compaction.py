@@ -10,13 +10,17 @@ import errno
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from ansible_collections.haku.river.plugins.module_utils.archive import open_archive
 
 from tests.integration.environment import Environment
+from tests.integration.marks import ON_DOCKER_AND_ROOTS_PODMAN
 from tests.integration.modules import converge, fail, peak_memory, start_module, succeed, until
+from tests.lab import images
 from tests.lab.host import run
-from tests.tarballs import document
+from tests.tarballs import document, hand_made
 
 # Whatever a file system can say of the files that people and package managers leave behind.
 LISTING = (
@@ -39,6 +43,7 @@ def diff_ids(environment: Environment) -> list[str]:
     return found
 
 
+@ON_DOCKER_AND_ROOTS_PODMAN
 def test_too_many_layers_become_one_that_has_the_same_files(environment: Environment) -> None:
     compacted = []
     for change in CHANGES:
@@ -62,6 +67,23 @@ def test_too_many_layers_become_one_that_has_the_same_files(environment: Environ
     assert not succeed("haku_tar", **environment.options, max_layers=3)["changed"]
 
 
+@ON_DOCKER_AND_ROOTS_PODMAN
+def test_a_base_without_history_is_compacted_like_any_other(environment: Environment, tmp_path: Path) -> None:
+    with open_archive(images.BUSYBOX.tarball) as archive:
+        layers = [b"".join(archive.uncompressed(layer)) for layer in archive.image.layers]
+    reference = f"hakuriver/{environment.name}:untold"
+    environment.leave()
+    environment.engine.docker("load", "--input", hand_made(*layers, Cmd=["sh"]).write(tmp_path / "base.tar", reference))
+    environment.create(reference)
+    compacted = []
+    for greeting in ("one", "two", "three"):
+        environment.execute(f"echo {greeting} > /greeting")
+        compacted.append(succeed("haku_tar", **environment.options, max_layers=2)["compacted"])
+    assert compacted == [False, False, True]
+    assert len(diff_ids(environment)) == len(layers) + 2
+    assert environment.execute("cat /greeting") == "three\n"
+
+
 def test_dead_weight_is_shed(one_environment: Environment) -> None:
     for number in range(8):
         one_environment.execute(f"dd if=/dev/urandom of=/large bs=1M count=10 2>/dev/null; echo {number} >/number")
@@ -72,6 +94,21 @@ def test_dead_weight_is_shed(one_environment: Environment) -> None:
     assert seen.first["size_bytes"] < 20_000_000
     history = one_environment.engine.docker("history", one_environment.image_of(seen.first["version"]))
     assert "8 layers made one" in history
+
+
+def test_what_was_published_without_its_container_is_not_published_again_to_compact_it(
+    one_environment: Environment,
+) -> None:
+    for number in range(3):
+        one_environment.execute(f"echo {number} >/number")
+        seen = converge("haku_tar", **one_environment.options, consistency="pause" if number == 2 else "stop")
+        assert seen.first["rebased"] is (number < 2)
+    seen = converge("haku_tar", **one_environment.options, max_layers=2)
+    assert (seen.first["published"], seen.first["compacted"]) == (False, False)
+    assert one_environment.dangling == []
+    assert one_environment.leftovers == []
+    one_environment.execute("echo more >/number")
+    assert converge("haku_tar", **one_environment.options, max_layers=2).first["compacted"]
 
 
 def test_a_limit_that_leaves_no_room_for_changes_is_refused(one_environment: Environment) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration.people import PASSWORD, operator
 from tests.integration.plays import Run, run_play
 from tests.lab import images
 from tests.lab.engines import Engine
@@ -23,11 +24,12 @@ from tests.lab.host import PREFIX
 from tests.lab.images import Docker
 from tests.lab.machines import Machine
 
+pytestmark = pytest.mark.usefixtures("as_files")
+
 CONTAINER = f"{PREFIX}-connection"
 PART = 4 * 2**20
 """What one command of the plugin carries."""
 AWKWARD = 'it\'s "quoted" $HOME `id` \\n ü 漢\ttab\nline two; rm -rf / & * ~ %s'
-PASSWORD = "correct-horse-battery"
 
 
 @dataclass(frozen=True)
@@ -223,19 +225,8 @@ def test_a_user_becomes_root_by_password(place: Place) -> None:
 @pytest.fixture
 def unprivileged(host: Machine) -> Iterator[str]:
     """Give a user of the Host who may use the engine only by sudo, with a password."""
-    user = "haku-operator"
-    remove = ("userdel", "--force", "--remove", user)  # forced, as SSH keeps its session for a while
-    host.succeeds(*remove)  # what a killed run has left
-    host.run("useradd", "--create-home", "--shell", "/bin/bash", user)
-    host.run("chpasswd", stdin=f"{user}:{PASSWORD}\n".encode())
-    host.run(
-        "install", "-D", "-o", user, "-m", "600", "/root/.ssh/authorized_keys", f"/home/{user}/.ssh/authorized_keys"
-    )
-    host.run("chown", user, f"/home/{user}/.ssh")
-    host.run("install", "-m", "440", "/dev/stdin", f"/etc/sudoers.d/{user}", stdin=f"{user} ALL=(ALL) ALL\n".encode())
-    yield user
-    host.run("rm", f"/etc/sudoers.d/{user}")
-    host.run(*remove)
+    with operator(host) as user:
+        yield user
 
 
 def test_the_host_may_need_become_with_a_password(

@@ -16,11 +16,13 @@ from typing import Any
 import pytest
 
 from tests.integration.environment import Environment
+from tests.integration.marks import ON_DOCKER_AND_ROOTS_PODMAN, ON_PODMAN_TOO
 from tests.integration.modules import converge, fail, result_of, start_module, succeed, until
-from tests.lab.host import run
+from tests.lab.host import require, run
 from tests.tarballs import document
 
 
+@ON_PODMAN_TOO
 def test_a_package_is_forecast_published_and_not_repeated(environment: Environment) -> None:
     environment.execute("echo hello > /greeting")
     seen = converge("haku_tar", **environment.options)
@@ -71,6 +73,7 @@ def named(name: str) -> tuple[str, str]:
     return (name, f"{name}.FORMER")
 
 
+@ON_DOCKER_AND_ROOTS_PODMAN
 def test_pausing_keeps_the_processes(environment: Environment) -> None:
     started_at = environment.inspect(environment.name)["State"]["StartedAt"]
     environment.execute("echo hello > /greeting")
@@ -116,6 +119,7 @@ def test_one_version_or_all_are_removed(one_environment: Environment) -> None:
     assert one_environment.running
 
 
+@ON_DOCKER_AND_ROOTS_PODMAN
 def test_what_only_the_container_meant_stays_out_of_the_image(environment: Environment) -> None:
     succeed("haku_tar", **environment.options)
     environment.execute("echo more > /more")
@@ -128,6 +132,15 @@ def test_what_only_the_container_meant_stays_out_of_the_image(environment: Envir
     assert config.get("Cmd") == base.get("Cmd")
     assert "Labels" not in config
     assert manifest["RepoTags"] == [environment.image]
+
+
+def test_tools_that_know_no_engine_read_the_tarball(environment: Environment, tmp_path: Path) -> None:
+    require("skopeo")
+    version = succeed("haku_tar", **environment.options)["version"]
+    source = f"docker-archive:{environment.tarball(version)}"
+    config = json.loads(run("skopeo", "inspect", "--config", source))
+    assert config["rootfs"]["diff_ids"] == environment.inspect(environment.image_of(version))["RootFS"]["Layers"]
+    run("skopeo", "--insecure-policy", "copy", source, f"dir:{tmp_path}/copy")  # checks every digest
 
 
 def test_an_unlabelled_container_is_packaged_only_if_asked(one_environment: Environment) -> None:
@@ -231,6 +244,7 @@ def test_a_damaged_newest_version_is_replaced_with_a_warning(one_environment: En
     assert "it is no tar archive" in str(result["warnings"])
 
 
+@ON_DOCKER_AND_ROOTS_PODMAN
 def test_a_packager_killed_while_the_container_is_away_brings_it_back(environment: Environment) -> None:
     with start_module("haku_tar", **environment.options) as packager:
         until(lambda: not environment.running)
@@ -268,6 +282,7 @@ def test_two_packagers_at_once_take_turns(one_environment: Environment) -> None:
     assert one_environment.leftovers == []
 
 
+@ON_PODMAN_TOO
 def test_a_directory_that_was_only_looked_into_is_no_change(environment: Environment) -> None:
     succeed("haku_tar", **environment.options)
     environment.execute("mkdir /srv; touch /srv/file; rm -r /srv; touch /bin/file; rm /bin/file")

@@ -7,21 +7,16 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.integration.plays import CHECKOUT, Run, run_playbook
+from tests.integration.project import ENVIRONMENT, Project
 from tests.lab import images
-from tests.lab.machines import MACHINES, Machine
+from tests.lab.machines import MACHINES
 from tests.lab.packages import NAME as HELLO, Packages
 
 PLAYBOOKS = ("create", "customize", "package", "distribute")
-ENVIRONMENT = "haku-playbooks"
 BARE = images.debian("haku-lab/debian:bare", ("ca-certificates",), "bash")
 """Debian without Python."""
 
@@ -57,54 +52,16 @@ TASKS = """
 """
 
 
-@dataclass(frozen=True)
-class Project:
-    """A user's directory: inventory, variables, a role and a file of tasks."""
-
-    folder: Path
-    machines: dict[str, Machine]
-
-    @property
-    def inventory(self) -> Path:
-        """The inventory, beside which the variables are."""
-        return self.folder / "inventory.ini"
-
-    def declare(self, *environments: dict[str, Any], **variables: Any) -> None:
-        """Write the variables of all machines (JSON is YAML too)."""
-        path = self.folder / "group_vars/all.yml"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps({"haku_environments": environments, **variables}))
-
-    def run(self, playbook: str, *arguments: str) -> Run:
-        """Run one of the playbooks from the checkout, or one by its full name."""
-        there = playbook if "." in playbook else CHECKOUT / f"playbooks/{playbook}.yml"
-        roles = {"ANSIBLE_ROLES_PATH": str(self.folder / "roles")}
-        return run_playbook(there, self.inventory, *arguments, environment=roles)
-
-    def clean(self) -> None:
-        """Remove what the playbooks made on the machines and on the shared directory."""
-        for machine in self.machines.values():
-            for container in machine.docker("ps", "--all", "--quiet", "--filter", f"name=^{ENVIRONMENT}").split():
-                machine.docker("rm", "--force", "--volumes", container)
-            for image in machine.docker("images", "--quiet", f"hakuriver/{ENVIRONMENT}*").split():
-                machine.docker("rmi", "--force", image)
-        shutil.rmtree(MACHINES.shared / "hakuriver-containers", ignore_errors=True)
-
-
 @pytest.fixture
-def project(machines: dict[str, Machine], inventory: Path, tmp_path: Path) -> Iterator[Project]:
-    """Give a project without declarations."""
-    shutil.copy(inventory, tmp_path / "inventory.ini")
-    (tmp_path / "roles/somebody/tasks").mkdir(parents=True)
-    (tmp_path / "roles/somebody/tasks/main.yml").write_text(ROLE)
-    (tmp_path / "roles/somebody/handlers").mkdir()
-    (tmp_path / "roles/somebody/handlers/main.yml").write_text(HANDLER)
-    (tmp_path / "envs").mkdir()
-    (tmp_path / "envs/tasks.yml").write_text(TASKS)
-    project = Project(tmp_path, machines)
-    project.clean()
-    yield project
-    project.clean()
+def project(project: Project) -> Project:
+    """Give a project without declarations, with a role and a file of tasks."""
+    (project.folder / "roles/somebody/tasks").mkdir(parents=True)
+    (project.folder / "roles/somebody/tasks/main.yml").write_text(ROLE)
+    (project.folder / "roles/somebody/handlers").mkdir()
+    (project.folder / "roles/somebody/handlers/main.yml").write_text(HANDLER)
+    (project.folder / "envs").mkdir()
+    (project.folder / "envs/tasks.yml").write_text(TASKS)
+    return project
 
 
 @pytest.fixture
@@ -138,7 +95,7 @@ def declared(project: Project, local_packages: Packages) -> Project:
     return project
 
 
-def test_each_playbook_does_what_its_check_said_and_nothing_the_second_time(declared: Project) -> None:
+def test_each_playbook_does_what_its_check_said_and_nothing_the_second_time(as_files: None, declared: Project) -> None:
     for playbook in PLAYBOOKS:
         forecast = declared.run(playbook, "--check", "--diff").succeeded()
         first = declared.run(playbook).succeeded()
@@ -158,15 +115,27 @@ def test_each_playbook_does_what_its_check_said_and_nothing_the_second_time(decl
             f"tasks of {ENVIRONMENT}@node1",
         ]
 
-
-def test_site_does_it_all_and_nothing_the_second_time(declared: Project) -> None:
-    declared.run("haku.river.site", "--check").succeeded()
-    assert declared.run("haku.river.site").succeeded().changed
-    assert declared.run("haku.river.site").succeeded().changed == []
-    assert declared.run("haku.river.site", "--check").succeeded().changed == []
-    # Neither runs nor checks leave traces that would be packaged.
+    # All of them together, and their check, have nothing to do then, and leave no traces that would be packaged.
+    site = ("haku.river.site", "--extra-vars=haku_prepare=false")
+    assert declared.run(*site).succeeded().changed == []
+    assert declared.run(*site, "--check").succeeded().changed == []
     left = declared.machines["node1"].docker("diff", ENVIRONMENT)
     assert ".ansible" not in left
+
+
+def test_what_is_half_customised_is_not_packaged(project: Project) -> None:
+    failing = [{"name": "Do half of it", "ansible.builtin.raw": "touch /half"}, {"ansible.builtin.fail": {"msg": "No"}}]
+    (project.folder / "envs/failing.yml").write_text(json.dumps(failing))
+    usual = {"image": images.provide(images.PYTHON, project.machines["node1"]), "pull": "never"}
+    bad, good = f"{ENVIRONMENT}-bad", f"{ENVIRONMENT}-good"
+    project.declare(
+        {"name": bad, **usual, "tasks_file": "envs/failing.yml"},
+        {"name": good, **usual, "tasks_file": "envs/tasks.yml"},
+    )
+    run = project.run("site", "--extra-vars=haku_prepare=false")
+    assert run.code != 0
+    assert any(f"Not customised: {bad}. " in complaint for complaint in run.complaints)
+    assert not list((MACHINES.shared / "hakuriver-containers").glob("*.tar"))
 
 
 def test_a_check_on_empty_machines_says_what_it_leaves_out(declared: Project) -> None:
@@ -187,6 +156,20 @@ def test_an_image_without_python_gets_it(project: Project) -> None:
     assert project.run("customize", "--check").succeeded().changed == [bootstrap]
     first = project.run("customize").succeeded()
     assert first.changed == [bootstrap, ("Write from the tasks file", f"{ENVIRONMENT}@node1")]
+    assert project.run("customize").succeeded().changed == []
+
+
+def test_an_environment_for_ssh_is_prepared_for_it_after_all_else(project: Project) -> None:
+    image = images.provide(images.PYTHON, project.machines["node1"])
+    tasks = {"tasks_file": "envs/tasks.yml"}
+    project.declare({"name": ENVIRONMENT, "image": image, "pull": "never", "vps": True, **tasks})
+    project.run("create").succeeded()
+    forecast = project.run("customize", "--check").succeeded()
+    first = project.run("customize").succeeded()
+    assert forecast.changed == first.changed
+    steps = [task for task, _machine in first.changed]
+    assert steps[0] == "Write from the tasks file"
+    assert "Install the SSH server" in steps[1:]
     assert project.run("customize").succeeded().changed == []
 
 
@@ -252,9 +235,13 @@ def test_an_environment_that_was_not_created_or_packaged_is_told(declared: Proje
     assert "Run haku.river.create first" in declared.run("customize").failed()
     assert "Run haku.river.create first" in declared.run("package").failed()
     (MACHINES.shared / "hakuriver-containers").mkdir()
-    complaints = declared.run("distribute").complaints
-    assert len(complaints) == 4
-    assert all(ENVIRONMENT in complaint for complaint in complaints)
+    run = declared.run("distribute")
+    assert run.code != 0
+    said = {machine: result["msg"] for task, machine, result in run.results() if task == "Say what went wrong"}
+    assert set(said) == {"node2", "node3"}
+    for sentence in said.values():
+        for name in (ENVIRONMENT, f"{ENVIRONMENT}-plain"):
+            assert f"There is no tarball of {name} in /shared/hakuriver-containers" in sentence
 
 
 def test_a_limit_that_leaves_the_environments_out_is_refused(declared: Project) -> None:

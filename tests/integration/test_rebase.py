@@ -314,10 +314,15 @@ def test_a_container_that_is_in_the_way_is_told_with_the_remedy(one_environment:
     assert succeed("haku_tar", **one_environment.options, rebase=False)["published"]
 
 
-def test_a_container_whose_network_others_use_continues_as_it_is(one_environment: Environment) -> None:
+@pytest.mark.parametrize("namespace", ["network", "pid", "ipc"])
+def test_a_container_whose_namespaces_others_use_continues_as_it_is(
+    one_environment: Environment, namespace: str
+) -> None:
     engine, sidecar = one_environment.engine, f"{one_environment.name}-sidecar"
-    network = f"--network=container:{one_environment.name}"
-    engine.docker("run", "--detach", "--init", "--name", sidecar, network, images.BUSYBOX.name, "sleep", "infinity")
+    begin(one_environment, "--init", "--network=none", "--ipc=shareable")
+    joined = dict.fromkeys(["network"], "none") | {namespace: f"container:{one_environment.name}"}
+    options = [f"--{name}={mode}" for name, mode in joined.items()]
+    engine.docker("run", "--detach", "--name", sidecar, *options, images.BUSYBOX.name, "sleep", "infinity")
     container = one_environment.inspect(one_environment.name)["Id"]
     seen = converge("haku_tar", **one_environment.options)
     assert (seen.first["published"], seen.first["rebased"]) == (True, False)
@@ -329,13 +334,21 @@ def test_a_container_whose_network_others_use_continues_as_it_is(one_environment
     assert succeed("haku_tar", **one_environment.options)["rebased"]
 
 
-def test_a_container_that_does_not_keep_running_on_its_package_is_put_back(one_environment: Environment) -> None:
-    here = "[ -e /host ] || hostname >/host; [ $(cat /host) = $(hostname) ] || exit 3; sleep infinity"
-    begin(one_environment, "--init", "--network=none", command=("sh", "-c", here))
+@pytest.mark.parametrize(
+    ("restart", "words"),
+    [("no", "it ended with exit code 3"), ("unless-stopped", "it ended, and the engine started it again")],
+)
+def test_a_container_that_does_not_keep_running_on_its_package_is_put_back(
+    one_environment: Environment, restart: str, words: str
+) -> None:
+    here = (
+        "[ -e /host ] || hostname >/host; [ $(cat /host) = $(hostname) ] || { date >/gave-up; exit 3; }; sleep infinity"
+    )
+    begin(one_environment, "--init", "--network=none", f"--restart={restart}", command=("sh", "-c", here))
     one_environment.execute("dd if=/dev/urandom of=/large bs=1M count=50 2>/dev/null")
     scene = Scene(one_environment, one_environment.inspect(one_environment.name)["Id"])
     sentence = fail("haku_tar", **one_environment.options)
-    assert "does not keep running on that image: it ended with exit code 3" in sentence
+    assert f"does not keep running on that image: {words}" in sentence
     assert one_environment.inspect(one_environment.name)["Id"] == scene.container_id
     assert one_environment.running
     assert containers(one_environment) == [one_environment.name]
@@ -451,6 +464,19 @@ def test_a_packager_killed_at_any_step_costs_nothing(environment: Environment, t
     assert environment.leftovers == []
 
 
+def test_a_former_container_that_a_restart_of_the_engine_has_started_goes_all_the_same(
+    one_environment: Environment, tmp_path: Path
+) -> None:
+    begin(one_environment, "--init", "--network=none", "--restart=always")
+    # By then nobody watches over the packager any more, who would remove the former container.
+    killed_package(one_environment, tmp_path, "before remove_container 1")
+    one_environment.engine.docker("start", f"{one_environment.name}.FORMER")
+    one_environment.execute("echo precious > /precious")
+    assert succeed("haku_tar", **one_environment.options)["rebased"]
+    assert containers(one_environment) == [one_environment.name]
+    assert one_environment.execute("cat /precious") == "precious\n"
+
+
 @pytest.mark.parametrize("engine", ["d26"], indirect=True)
 @pytest.mark.parametrize("step", ["after rename_container 1", "after create_container 1"])
 def test_a_stopped_container_is_put_back_by_the_next_package(
@@ -490,6 +516,42 @@ def test_an_engine_whose_answer_is_lost_has_done_no_harm(environment: Environmen
     path = {"PYTHONPATH": f"{CHECKOUT / '.checkout'}:{tmp_path}"}
     assert "The answer was lost" in fail("haku_tar", **environment.options, environment=path)
     scene.assert_restored([])
+
+
+LOSES_THE_DIRECTORY = """
+import os
+from ansible_collections.haku.river.plugins.module_utils.engine import Engine
+
+real = Engine.{method}
+
+def loses(self, *arguments, **options):
+    Engine.{method} = real
+    os.rename({directory!r}, {directory!r} + ".gone")
+    return real(self, *arguments, **options)
+
+Engine.{method} = loses
+"""
+
+
+@pytest.mark.parametrize("method", ["stop", "start", "remove_container"])
+def test_a_directory_that_goes_away_meanwhile_is_named_and_the_container_stays(
+    one_environment: Environment, tmp_path: Path, method: str
+) -> None:
+    succeed("haku_tar", **one_environment.options)
+    one_environment.execute("echo precious > /precious")
+    directory = one_environment.tarballs
+    (tmp_path / "sitecustomize.py").write_text(LOSES_THE_DIRECTORY.format(method=method, directory=str(directory)))
+    path = {"PYTHONPATH": f"{CHECKOUT / '.checkout'}:{tmp_path}"}
+    assert str(directory) in fail("haku_tar", **one_environment.options, environment=path)
+    assert containers(one_environment) == [one_environment.name]
+    assert one_environment.running
+    directory.with_name(f"{directory.name}.gone").rename(directory)
+    assert len(one_environment.versions) == 1
+    assert one_environment.execute("cat /precious") == "precious\n"
+    newest = succeed("haku_tar", **one_environment.options)["version"]
+    assert one_environment.versions == [newest]
+    assert one_environment.leftovers == []
+    assert one_environment.references == [one_environment.image_of(newest)]
 
 
 @pytest.mark.parametrize("engine", ["d20"], indirect=True)

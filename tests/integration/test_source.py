@@ -87,6 +87,13 @@ def test_an_index_of_the_directory_serves_where_there_is_no_catalogue(served: Se
     assert converge("haku_sync", **served.options(path)).first["version"] == served.newer
 
 
+def test_a_catalogue_that_does_not_say_what_there_is_is_mended_though_nothing_changes(served: Served) -> None:
+    catalogue = served.environment.tarballs / "catalogue.json"
+    catalogue.write_text(catalogue.read_text().replace(str(served.newer), "1"))
+    assert not succeed("haku_tar", **served.environment.options, state="absent", version=1)["changed"]
+    assert succeed("haku_sync", **served.options())["version"] == served.newer
+
+
 def test_without_catalogue_and_index_the_error_says_both(served: Served) -> None:
     (served.environment.tarballs / "catalogue.json").unlink()
     assert "neither catalogue.json nor an index" in fail("haku_sync", **served.options("unlisted/"))

@@ -152,12 +152,14 @@ def test_a_machine_without_an_engine_is_a_problem_with_its_cause(found: Found, m
     assert lines[-1] == "Of 2 machines, 1 has a problem."
 
 
-def test_where_the_host_is_down_a_runner_lists_the_versions(found: Found) -> None:
+def test_where_the_host_is_down_a_runner_lists_the_versions(as_files: None, found: Found) -> None:
     text = found.inventory.read_text()
     node1 = next(line for line in text.splitlines() if line.startswith("node1 "))
     found.inventory.write_text(text.replace(node1, GONE))
     run = found.status().succeeded()
     assert table(run)[-1] == "Of 3 machines, 1 has a problem, 1 is stale."
+    # Ansible words it otherwise than with pipelining.
+    assert "gone: ssh: connect to host 127.0.0.1 port 1: Connection refused" in table(run)
     assert any(line.startswith("(newest)  20") for line in table(run))
 
 

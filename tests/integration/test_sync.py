@@ -6,15 +6,18 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 
 import pytest
 
 from tests.integration.environment import Environment
+from tests.integration.marks import ON_DOCKER_AND_ROOTS_PODMAN, ON_PODMAN_TOO
 from tests.integration.modules import converge, fail, result_of, run_module, start_module, succeed
 from tests.lab import images
 from tests.lab.engines import RELEASES, Engine
+from tests.tarballs import hand_made, tar_of
 
 
 def package(environment: Environment, greeting: str) -> int:
@@ -80,6 +83,21 @@ def test_docker_load_reads_our_tarball(environment: Environment) -> None:
     assert converge("haku_sync", **environment.options).first["action"] == "none"
 
 
+@pytest.mark.parametrize("created", [None, "0001-01-01T00:00:00Z"], ids=["missing", "zero"])
+def test_an_image_without_a_time_is_loaded_once_and_followed_by_the_next(
+    engine: Engine, created: str | None, tmp_path: Path
+) -> None:
+    (tmp_path / "hakuriver-containers").mkdir()
+    environment = Environment(engine, "timeless", tmp_path)
+    files = tar_of({"greeting": b"one"}), tar_of({"greeting": b"two"})
+    for newest, version in enumerate((1767225600, 1767225700), start=1):
+        hand_made(*files[:newest], created=created).write(environment.tarball(version))
+        run = converge("haku_sync", **environment.options)
+        assert (run.first["action"], run.first["version"]) == ("load", version)
+        assert len(environment.inspect(environment.image)["RootFS"]["Layers"]) == newest
+    engine.docker("image", "rm", environment.image)
+
+
 def test_with_nothing_to_do_no_byte_is_read(environment: Environment) -> None:
     package(environment, "hello")
     run = converge("haku_sync", **environment.options)
@@ -87,6 +105,7 @@ def test_with_nothing_to_do_no_byte_is_read(environment: Environment) -> None:
     assert run.second["bytes_read"] == 0
 
 
+@ON_PODMAN_TOO
 def test_a_pinned_version_goes_back_and_no_pin_comes_forth(environment: Environment) -> None:
     older, newer = package(environment, "one"), package(environment, "two")
     assert converge("haku_sync", **environment.options).first["version"] == newer
@@ -111,6 +130,7 @@ def test_a_former_image_in_use_stays(one_environment: Environment) -> None:
     one_environment.engine.docker("image", "rm", former)
 
 
+@ON_PODMAN_TOO
 def test_an_image_is_removed_unless_containers_use_it(environment: Environment) -> None:
     package(environment, "hello")
     succeed("haku_sync", **environment.options)
@@ -168,6 +188,7 @@ def corrupt(tarball: Path, how: str) -> None:
         tarball.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
 
 
+@ON_DOCKER_AND_ROOTS_PODMAN
 @pytest.mark.parametrize(
     "how", ["cut short", "no tar", "a bit of a layer", "a bit of the configuration", "a bit of the index"]
 )
@@ -186,6 +207,7 @@ def test_a_damaged_tarball_is_refused_and_the_former_image_stays(environment: En
     assert environment.references == [environment.image]
 
 
+@ON_DOCKER_AND_ROOTS_PODMAN
 def test_two_syncs_at_once_load_once(environment: Environment) -> None:
     package(environment, "hello")
     with (
@@ -195,6 +217,31 @@ def test_two_syncs_at_once_load_once(environment: Environment) -> None:
         results = [result_of(process) for process in (one, other)]
     assert sorted(result["action"] for result in results) == ["load", "none"]
     assert environment.references == [environment.image]
+
+
+def test_two_syncs_at_once_under_two_tags_load_once_and_leave_both(one_environment: Environment) -> None:
+    one_environment.execute("dd if=/dev/urandom of=/large bs=1M count=64 2>/dev/null")
+    package(one_environment, "hello")
+    one_environment.leave()
+    with (
+        start_module("haku_sync", **one_environment.options) as one,
+        start_module("haku_sync", **one_environment.options, image_tag="dev") as other,
+    ):
+        results = [result_of(process) for process in (one, other)]
+    assert sorted(result["action"] for result in results) == ["load", "tag"]
+    assert one_environment.references == [one_environment.image, f"hakuriver/{one_environment.name}:dev"]
+
+
+def test_what_another_user_loads_stays_and_what_a_killed_sync_of_ones_own_left_goes(
+    one_environment: Environment,
+) -> None:
+    package(one_environment, "hello")
+    own, other = (f"hakuriver/{one_environment.name}:sync-{os.geteuid() + user}-1" for user in (0, 1))
+    for reference in (own, other):
+        one_environment.engine.docker("tag", images.BUSYBOX.name, reference)
+    succeed("haku_sync", **one_environment.options)
+    assert one_environment.references == [one_environment.image, other]
+    one_environment.engine.docker("image", "rm", other)
 
 
 def test_a_version_pruned_while_it_is_read_gives_way_to_the_newest(one_environment: Environment) -> None:
@@ -215,9 +262,36 @@ def test_a_version_pruned_while_it_is_read_gives_way_to_the_newest(one_environme
     assert one_environment.references == [one_environment.image]
 
 
+def test_a_version_that_is_here_needs_no_directory(environment: Environment) -> None:
+    versions = [package(environment, greeting) for greeting in ("one", "two")]
+    for version in versions:
+        succeed("haku_sync", **environment.options, version=version, keep_images=1)
+    gone = {**environment.options, "shared_dir": "/not-mounted"}
+    assert converge("haku_sync", **gone, version=versions[0], keep_images=1).first["action"] == "tag"
+    assert environment.run_image("cat /greeting").strip() == "one"
+    assert "There is no directory /not-mounted" in fail("haku_sync", **gone, version=1)
+    assert "There is no directory /not-mounted" in fail("haku_sync", **gone)
+
+
+@ON_DOCKER_AND_ROOTS_PODMAN
+def test_of_a_version_only_the_image_that_was_kept_is_removed(environment: Environment) -> None:
+    versions = [package(environment, greeting) for greeting in ("one", "two", "three")]
+    for version in versions:
+        succeed("haku_sync", **environment.options, version=version, keep_images=2)
+    options = {"name": environment.name, "docker_host": environment.engine.url, "state": "absent"}
+    user = environment.engine.docker("create", f"hakuriver/{environment.name}:{versions[1]}", "true").strip()
+    # The current one, one that is in use, and one that never was.
+    for version in (versions[2], versions[1], 1):
+        assert converge("haku_sync", **options, version=version).first["action"] == "none"
+    environment.engine.docker("rm", user)
+    for version in versions[:2]:
+        assert converge("haku_sync", **options, version=version).first["action"] == "remove"
+    assert environment.references == [environment.image]
+    assert environment.run_image("cat /greeting").strip() == "three"
+
+
 def test_an_option_without_a_meaning_is_refused_and_not_ignored(one_environment: Environment) -> None:
     assert "only with state: absent" in fail("haku_tar", **one_environment.options, version=1)
-    assert "Leave version out" in fail("haku_sync", **one_environment.options, version=1, state="absent")
 
 
 def test_versions_are_listed_without_an_engine(one_environment: Environment) -> None:

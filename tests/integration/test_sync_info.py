@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.integration.environment import Environment
+from tests.integration.marks import ON_DOCKER_AND_ROOTS_PODMAN
 from tests.integration.modules import fail, returned, run_module, succeed
 from tests.lab.relay import relay
 
@@ -52,6 +53,7 @@ def test_what_is_published_and_not_here_is_stale(environment: Environment) -> No
         "size": None,
         "former_versions": [],
         "newest_version": version,
+        "published_versions": [version],
         "stale": True,
     }
     assert ask(environment, shared_dir=None) == {}
@@ -71,7 +73,9 @@ def test_an_image_is_current_until_there_is_a_newer_version_or_it_is_pinned_to_a
     newer = package(environment, "two")
     stale = ask(environment)
     assert (stale["version"], stale["newest_version"], stale["stale"]) == (older, newer, True)
-    assert ask(environment, shared_dir=None) == {**stale, "newest_version": None, "stale": None}
+    assert stale["published_versions"] == [newer, older]
+    unknown = {"newest_version": None, "published_versions": None, "stale": None}
+    assert ask(environment, shared_dir=None) == {**stale, **unknown}
 
     succeed("haku_sync", **environment.options)
     assert ask(environment)["stale"] is False
@@ -79,6 +83,7 @@ def test_an_image_is_current_until_there_is_a_newer_version_or_it_is_pinned_to_a
     assert ask(environment) == stale
 
 
+@ON_DOCKER_AND_ROOTS_PODMAN
 def test_images_that_were_kept_are_told(environment: Environment) -> None:
     versions = [package(environment, greeting) for greeting in ("one", "two", "three")]
     for version in versions:
@@ -134,6 +139,7 @@ def test_an_environment_whose_tarballs_are_gone_is_not_stale(one_environment: En
     assert (seen["version"], seen["newest_version"], seen["stale"]) == (version, None, False)
 
 
+@ON_DOCKER_AND_ROOTS_PODMAN
 def test_the_engine_and_its_disk_are_told_where_they_are_this_machines(environment: Environment) -> None:
     here = succeed("haku_sync_info", **environment.options)
     assert here["engine"] == {"version": environment.engine.version, "storage": environment.engine.store}

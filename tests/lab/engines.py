@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Docker engines: the host's own, and four of other versions and image stores beside it."""
+"""Engines: the host's own Docker, and beside it four of other versions and image stores, and Podman twice."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ import hashlib
 import json
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from .host import (
     HOME,
+    PREFIX,
     Daemon,
     LabError,
     debootstrap,
@@ -29,14 +31,16 @@ from .host import (
     wait_until,
 )
 
-_PACKAGES = ("docker.io", "ca-certificates", "iproute2", "iptables", "tini")
+_BASE = ("ca-certificates", "iproute2", "iptables", "tini")
+_DOCKER = ("docker.io", *_BASE)
+_PODMAN = ("podman", "aardvark-dns", "catatonit", "crun", "netavark", "nftables", "passt", "uidmap", *_BASE)
 _MAIN_SOCKET = Path("/var/run/docker.sock")
 _SERVE = Path(__file__).with_name("serve")
 
 
 @dataclass(frozen=True)
 class Engine:
-    """A running engine. `store` is `overlay2` (Docker's classic image store) or `containerd`."""
+    """A running engine. `store` is `overlay2` (Docker's classic image store), `containerd` or Podman's `overlay`."""
 
     name: str
     socket: Path
@@ -55,11 +59,13 @@ class Engine:
 
 @dataclass(frozen=True)
 class Release:
-    """An engine that the lab can start: Debian's package in a suite, with its options."""
+    """An engine that the lab can start: Debian's package in a suite. `kind` and `options` are for `serve`."""
 
     name: str
     suite: str
     options: tuple[str, ...] = ()
+    kind: str = "docker"
+    packages: tuple[str, ...] = _DOCKER
 
     @property
     def directory(self) -> Path:
@@ -69,7 +75,7 @@ class Release:
     @property
     def rootfs(self) -> Path:
         """The root file system that the engine runs on, named after its recipe: a new recipe makes a new one."""
-        recipe = hashlib.sha256(repr((self.suite, _PACKAGES)).encode()).hexdigest()[:8]
+        recipe = hashlib.sha256(repr((self.suite, self.packages)).encode()).hexdigest()[:8]
         return HOME / "rootfs" / f"{self.suite}-{recipe}"
 
     @property
@@ -87,12 +93,22 @@ RELEASES = {
         Release("d28c", "sid", ("--feature", "containerd-snapshotter")),  # what a fresh Docker 29 uses
     )
 }
+"""Docker."""
+
+PODMAN = {
+    kind: Release(kind, "trixie", kind=kind, packages=_PODMAN)  # 5.4
+    for kind in ("podman", "podman-rootless")
+}
+"""Podman's Docker-compatible service, of root and of another user."""
+
+_ALL = {**RELEASES, **PODMAN}
 
 
 @exclusive("main")
 def start_main() -> Engine:
-    """Return the host's own engine, started if nobody has."""
-    if not _answers(_MAIN_SOCKET):
+    """Return the host's own engine, started if nobody has; then without what a killed session left on it."""
+    started = not _answers(_MAIN_SOCKET)
+    if started:
         require("docker", "dockerd", "ip", "iptables")
         if succeeds("systemctl", "start", "docker.service"):
             _started_by_systemd().touch()
@@ -101,12 +117,23 @@ def start_main() -> Engine:
             Path("/var/run/docker.pid").unlink(missing_ok=True)
             _main_daemon().start()
         wait_until(lambda: _answers(_MAIN_SOCKET), f"the host's engine, see {_main_daemon().log}")
-    return _describe("main", _MAIN_SOCKET)
+    engine = _describe("main", _MAIN_SOCKET)
+    if started:
+        sweep_main(engine)
+    return engine
 
 
 def main() -> Engine | None:
     """Return the host's own engine if it runs."""
     return _describe("main", _MAIN_SOCKET) if _answers(_MAIN_SOCKET) else None
+
+
+def sweep_main(engine: Engine, but: Collection[str] = ()) -> None:
+    """Remove the containers that the lab and its tests have made on the host's own engine, `but` those named so."""
+    named = engine.docker("ps", "--all", "--filter", f"name={PREFIX}-", "--format", "{{.Names}}").split()
+    left = [name for name in named if name not in but]
+    if left:
+        engine.docker("rm", "--force", "--volumes", *left)
 
 
 def stop_main() -> None:
@@ -120,18 +147,28 @@ def stop_main() -> None:
 @exclusive("engines")
 def start(names: Iterable[str] = tuple(RELEASES)) -> dict[str, Engine]:
     """Start the named engines, those not running already, side by side; keys are their names."""
-    releases = [RELEASES[name] for name in names]
+    releases = [_ALL[name] for name in names]
     for release in {release.rootfs: release for release in releases}.values():
         if not release.rootfs.exists():
-            debootstrap(release.suite, _PACKAGES, release.rootfs)
+            debootstrap(release.suite, release.packages, release.rootfs)
     with ThreadPoolExecutor() as pool:
         return {engine.name: engine for engine in pool.map(_start, releases)}
 
 
-def stop(names: Iterable[str] = tuple(RELEASES)) -> None:
+@contextmanager
+def serving(release: Release) -> Iterator[tuple[Engine, int]]:
+    """Run one more engine for the length of the block; gives it, and a process in its network namespace."""
+    try:
+        yield _start(release), _first_process(release.daemon)
+    finally:
+        _stop(release.daemon)
+        remove(release.directory)
+
+
+def stop(names: Iterable[str] = tuple(_ALL)) -> None:
     """Stop the named engines; their images stay on disk."""
     with ThreadPoolExecutor() as pool:
-        list(pool.map(_stop, (RELEASES[name].daemon for name in names)))
+        list(pool.map(_stop, (_ALL[name].daemon for name in names)))
 
 
 def kill(name: str) -> None:
@@ -141,15 +178,20 @@ def kill(name: str) -> None:
     wait_until(lambda: daemon.pid is None, f"engine {name} to be gone")
 
 
+def within_network(name: str) -> tuple[str, ...]:
+    """A command that starts another one in the network of an engine, where the ports are that it publishes."""
+    return ("nsenter", f"--net=/proc/{_first_process(_ALL[name].daemon)}/ns/net")
+
+
 def running() -> dict[str, Engine]:
     """Return the lab's engines that answer now."""
-    sockets = {name: release.directory / "docker.sock" for name, release in RELEASES.items()}
+    sockets = {name: release.directory / "docker.sock" for name, release in _ALL.items()}
     return {name: _describe(name, socket) for name, socket in sockets.items() if _answers(socket)}
 
 
 def forget() -> None:
     """Delete the state of the engines that do not run; base images are quickly loaded again."""
-    for release in RELEASES.values():
+    for release in _ALL.values():
         if release.daemon.pid is None:
             remove(release.directory)
 
@@ -160,7 +202,7 @@ def _start(release: Release) -> Engine:
         _stop(release.daemon)
         socket.unlink(missing_ok=True)
         namespaces = ("--mount", "--net", "--pid", "--fork", "--kill-child")
-        release.daemon.start(*namespaces, _SERVE, release.rootfs, release.directory, *release.options)
+        release.daemon.start(*namespaces, _SERVE, release.rootfs, release.directory, release.kind, *release.options)
         wait_until(lambda: _answers(socket), f"engine {release.name}, see {release.daemon.log}")
     return _describe(release.name, socket)
 

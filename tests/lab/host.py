@@ -23,22 +23,31 @@ from typing import IO
 HOME = Path(os.environ.get("HAKU_LAB", "/var/tmp/haku-river-lab"))
 
 PREFIX = HOME.name
-"""Begins the name of everything that the lab makes outside its directory, so that two labs do not meet."""
+"""Begins the name of everything that the lab makes outside its directory, so that two labs do not meet.
+
+What begins so and goes on with a dash is this lab's: `lab` and `lab-2` are no good names for two.
+"""
 
 _CA_BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 
 _PACKAGE_OF = {
+    "createrepo_c": "createrepo-c",
     "docker": "docker.io",
     "dockerd": "docker.io",
     "docker-registry": "docker-registry",
     "filefrag": "e2fsprogs",
+    "gpg": "gpg",
     "ip": "iproute2",
     "iptables": "iptables",
     "mkfs.xfs": "xfsprogs",
     "mmdebstrap": "mmdebstrap",
     "nginx": "nginx-light",
     "openssl": "openssl",
+    "rpmbuild": "rpm",
+    "skopeo": "skopeo",
     "ssh-keygen": "openssh-client",
+    "tmux": "tmux",
+    "zsh": "zsh",
 }
 
 
@@ -95,8 +104,9 @@ def require(*programs: str) -> None:
     missing = sorted({_PACKAGE_OF[program] for program in programs if shutil.which(program) is None})
     if missing:
         apt_get = ("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-o", "DPkg::Lock::Timeout=300")
-        run(*apt_get, "update")
-        run(*apt_get, "install", "--yes", "--no-install-recommends", *missing)
+        with exclusive("apt"):  # for the lock that an update takes there is no such option
+            run(*apt_get, "update")
+            run(*apt_get, "install", "--yes", "--no-install-recommends", *missing)
 
 
 @functools.cache

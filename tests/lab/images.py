@@ -135,3 +135,9 @@ PYTHON = debian(
     "bash",
 )
 """250 MB: Debian with Python, pip and apt, what a module needs to manage a container and install into it."""
+
+SSH = debian("haku-lab/ssh:bookworm", ("openssh-server", "python3", "python3-apt"), "bash")
+"""Debian with an SSH server, just as its package leaves it: with host keys, and with passwords allowed."""
+
+NAMED = {"busybox": BUSYBOX, "python": PYTHON}
+"""The base images by the names that the command line takes."""

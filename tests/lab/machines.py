@@ -99,12 +99,15 @@ MACHINES = Fleet(
 BARE = Fleet(
     "bare",
     debian("haku-lab/machine:bare", _PACKAGES, "/sbin/init"),
-    ("bare1", "bare2"),
+    ("bare1", "bare2", "bare3"),
     (("systemctl", "is-active", "ssh"),),
 )
 """Machines without Docker, for the roles that install it."""
 
-FLEETS = {fleet.name: fleet for fleet in (MACHINES, BARE)}
+MOLECULE = Fleet("molecule", BARE.image, ("host", "runner1", "runner2"), BARE.probes)
+"""The same for Molecule's scenarios."""
+
+FLEETS = {fleet.name: fleet for fleet in (MACHINES, BARE, MOLECULE)}
 
 
 @exclusive("machines")

@@ -10,14 +10,15 @@ import fcntl
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO
 
 from . import engines, machines, registry
 from .host import HOME, LabError, lock_file, remove
 from .images import Docker
 
-_BASE_IMAGES = "haku-lab/"
+# Podman names what is loaded without a registry so.
+_BASE_IMAGES = ("haku-lab/", "localhost/haku-lab/")
 
 
 @contextmanager
@@ -69,9 +70,14 @@ def purge() -> None:
 def sweep() -> None:
     """Remove what earlier tests left on the lab's own engines and machines: all but the base images."""
     engines.forget()
-    machines.stop(machines.BARE)  # its tests install things
+    for fleet in (machines.BARE, machines.MOLECULE):
+        machines.stop(fleet)  # their tests install things
     left_running: list[Docker] = [*engines.running().values()]
-    for machine in machines.running(machines.MACHINES).values():
+    managed = machines.running(machines.MACHINES).values()
+    own = engines.main()
+    if own:
+        engines.sweep_main(own, but=[machine.container for machine in managed])
+    for machine in managed:
         if machine.succeeds("docker", "version"):
             left_running.append(machine)
         else:
@@ -83,15 +89,23 @@ def sweep() -> None:
 
 
 def _sweep_engine(engine: Docker) -> None:
-    containers = engine.docker("ps", "--all", "--quiet").split()
-    if containers:
-        engine.docker("rm", "--force", "--volumes", *containers)
+    # Podman removes no container before those that use its network, so there may be two rounds.
+    with suppress(LabError):
+        _remove_containers(engine)
+    _remove_containers(engine)
+    engine.docker("network", "prune", "--force")
     volumes = engine.docker("volume", "ls", "--quiet").split()
     if volumes:
         engine.docker("volume", "rm", *volumes)
     names = [name for name in _images(engine) if not name.startswith(_BASE_IMAGES)]
     if names:
         engine.docker("image", "rm", "--force", *names)
+
+
+def _remove_containers(engine: Docker) -> None:
+    containers = engine.docker("ps", "--all", "--quiet").split()
+    if containers:
+        engine.docker("rm", "--force", "--volumes", *containers)
 
 
 def _images(engine: Docker) -> list[str]:

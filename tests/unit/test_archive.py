@@ -182,6 +182,24 @@ def test_a_huge_header_is_refused_before_it_fills_the_memory(path: Path) -> None
         tracemalloc.stop()
 
 
+def test_extended_headers_without_end_are_refused(path: Path) -> None:
+    long_name = tarfile.TarInfo("././@LongLink")
+    long_name.type, long_name.size = tarfile.GNUTYPE_LONGNAME, 1
+    path.write_bytes((long_name.tobuf(format=tarfile.GNU_FORMAT) + bytes(tarfile.BLOCKSIZE)) * 2000)
+    assert "damaged" in refusal(path)
+
+
+def test_a_map_of_a_sparse_file_that_is_cut_short_is_refused(path: Path) -> None:
+    sparse = tarfile.TarInfo("layer.tar")
+    sparse.type = tarfile.GNUTYPE_SPARSE
+    header = bytearray(sparse.tobuf(format=tarfile.GNU_FORMAT))
+    header[482] = 1  # the map goes on in the next block
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    path.write_bytes(header)
+    assert "damaged" in refusal(path)
+
+
 def test_json_nested_without_end_is_refused(path: Path) -> None:
     path.write_bytes(tar_of({"manifest.json": b"[" * 200_000}))
     assert "not JSON" in refusal(path)

@@ -77,6 +77,20 @@ def test_what_is_published_is_whole_and_nothing_else_remains(catalogue: Catalogu
     assert catalogue.versions("env")[0].path.read_bytes() == b"content"
 
 
+@pytest.mark.parametrize(("directory", "file"), [(0o755, 0o644), (0o750, 0o640), (0o700, 0o600)])
+def test_who_may_read_the_directory_may_read_what_is_published(catalogue: Catalogue, directory: int, file: int) -> None:
+    catalogue.path.chmod(directory)
+    before = os.umask(0o077)
+    try:
+        with catalogue.partial(NAME) as partial:
+            catalogue.publish(partial, NAME)
+        catalogue.write_index()
+    finally:
+        os.umask(before)
+    for name in (str(NAME), "catalogue.json"):
+        assert (catalogue.path / name).stat().st_mode & 0o777 == file
+
+
 def test_a_partial_file_is_gone_after_a_failure(catalogue: Catalogue) -> None:
     def fail_half_way() -> None:
         with catalogue.partial(NAME) as file:
@@ -133,6 +147,18 @@ def test_packagers_of_different_environments_do_not_lose_each_others_entries(cat
     for packager in packagers:
         packager.join()
     assert {name: len(versions) for name, versions in listed(catalogue).items()} == {"one": 20, "two": 20, "three": 20}
+
+
+def test_an_index_is_written_anew_only_if_it_does_not_say_what_there_is(catalogue: Catalogue) -> None:
+    (catalogue.path / "env-5.tar").touch()
+    for broken in (None, "", "[]", '{"environments": {"env": [{}]}}', '{"environments": {"env": [{"timestamp": 4}]}}'):
+        if broken is not None:
+            (catalogue.path / "catalogue.json").write_text(broken)
+        assert catalogue.refreshed_index() == ()
+        assert listed(catalogue) == {"env": [{"timestamp": 5, "size": 0}]}
+    before = (catalogue.path / "catalogue.json").stat()
+    assert catalogue.refreshed_index() == ()
+    assert (catalogue.path / "catalogue.json").stat() == before
 
 
 def test_an_index_that_cannot_be_written_is_a_warning(catalogue: Catalogue) -> None:

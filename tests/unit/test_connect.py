@@ -13,8 +13,15 @@ import threading
 from pathlib import Path
 
 import pytest
-from ansible_collections.haku.river.plugins.module_utils.connect import EngineSettings, candidates, connect
-from ansible_collections.haku.river.plugins.module_utils.errors import EngineError
+from ansible_collections.haku.river.plugins.module_utils import connect as connect_module
+from ansible_collections.haku.river.plugins.module_utils.connect import (
+    Candidate,
+    EngineSettings,
+    candidates,
+    connect,
+    first_answering,
+)
+from ansible_collections.haku.river.plugins.module_utils.errors import EngineError, HakuError
 
 # The SDK's constructor leaves its socket to the garbage collector when the engine does not answer; the test has to
 # call that in itself, or the warning goes to another test.
@@ -66,6 +73,11 @@ def test_tls_without_verification_is_only_used_when_asked_for(tmp_path: Path) ->
     assert candidates(plain, {}, tmp_path)[0].verify is None
 
 
+@pytest.mark.parametrize("settings", [EngineSettings(tls=True), EngineSettings(validate_certs=True)])
+def test_who_asks_for_tls_never_ends_at_the_port_without(settings: EngineSettings, tmp_path: Path) -> None:
+    assert urls(settings, {}, tmp_path) == [url for url in USUAL if not url.endswith(":2375")]
+
+
 @forgotten_socket
 def test_the_error_names_the_engine_and_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(EngineError) as failed:
@@ -102,3 +114,25 @@ def test_what_answers_but_is_no_engine_is_not_taken_for_one(tmp_path: Path) -> N
         with pytest.raises(EngineError, match=r"does not answer.*teapot"):
             connect(EngineSettings(docker_host=f"unix://{tmp_path}/s", timeout=5))
         gc.collect()
+
+
+@forgotten_socket
+def test_a_place_that_cannot_be_asked_as_wished_does_not_keep_the_others_from_being_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def newer_configuration(assert_hostname: str, **_others: object) -> None:
+        raise TypeError(f"what to do with {assert_hostname}?")
+
+    # As in the SDKs from 7.0.
+    monkeypatch.setattr(connect_module, "TLSConfig", newer_configuration)
+    settings = EngineSettings(tls_hostname="engine.example.org", timeout=1)
+    encrypted = Candidate("tcp://localhost:2376", "the local TLS port", verify=True)
+    others = [Candidate(f"unix://{tmp_path}/{name}.sock", name) for name in ("first", "last")]
+    with pytest.raises(EngineError) as failed:
+        first_answering([others[0], encrypted, others[1]], settings)
+    gc.collect()
+    attempts = failed.value.cause.split("; ")
+    assert [attempt.partition(" ")[0] for attempt in attempts] == [others[0].url, encrypted.url, others[1].url]
+    assert "cannot check for the host name in tls_hostname" in attempts[1]
+    with pytest.raises(HakuError, match=r"^Docker SDK .* cannot check for the host name"):
+        connect(EngineSettings(docker_host="tcp://localhost:2376", tls=True, tls_hostname="engine.example.org"))

@@ -96,3 +96,4 @@ def test_every_engines_time_is_floored_to_a_version(created: str | None, timesta
 
 def test_a_version_is_shown_as_a_time() -> None:
     assert iso_time(1767225600) == "2026-01-01T00:00:00Z"
+    assert iso_time(999999999999) == "@999999999999"

@@ -10,10 +10,16 @@ import io
 import random
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import pytest
+from ansible_collections.haku.river.plugins.module_utils.ahead import CHUNK_BYTES
 from ansible_collections.haku.river.plugins.module_utils.errors import ArchiveError
 from ansible_collections.haku.river.plugins.module_utils.squash import Squash
+from ansible_collections.haku.river.plugins.module_utils.storage import StorageError, StoredImage
+from ansible_collections.haku.river.plugins.module_utils.tarball import Blob
+
+from tests.tarballs import HandMade, hand_made
 
 # A file's content, None for a directory, or where a hard link leads.
 Node = bytes | str | None
@@ -40,7 +46,7 @@ def layer(*entries: tuple[str, Node], xattrs: Mapping[str, str] | None = None) -
 
 
 def squashed(*layers: bytes) -> tuple[bytes, Squash]:
-    squash = Squash([lambda stream=stream: chunked(stream) for stream in layers])  # type: ignore[misc]
+    squash = Squash([partial(chunked, stream) for stream in layers])
     return b"".join(squash.stream()), squash
 
 
@@ -158,6 +164,39 @@ def test_a_link_out_of_its_layer_is_refused() -> None:
         squashed(layer(("f", b"one")), layer(("g", "elsewhere")))
 
 
+class Stored(StoredImage):
+    """An image with one layer, in a storage that has something else."""
+
+    name = "memory"
+
+    def __init__(self, made: HandMade, there: bytes) -> None:
+        super().__init__(made.config)
+        self._there = dict.fromkeys(self.diff_ids, there)
+
+    def _read(self, diff_id: str) -> Iterator[bytes]:
+        yield from chunked(self._there[diff_id])
+
+    def blobs(self) -> dict[str, Blob]:
+        return {}
+
+
+@pytest.mark.parametrize("beyond_bytes", [0, tarfile.BLOCKSIZE, 2 * tarfile.BLOCKSIZE])
+def test_a_layer_is_proven_wherever_its_last_block_falls(beyond_bytes: int) -> None:
+    size_bytes = CHUNK_BYTES + beyond_bytes
+    content = bytes(size_bytes - 3 * tarfile.BLOCKSIZE)
+    stream, corrupted = (layer(("f", first + content[1:]))[:size_bytes] for first in (b"1", b"2"))
+    stored = Stored(hand_made(stream), corrupted)
+    with pytest.raises(StorageError, match="no longer has layer"):
+        Squash([partial(stored.uncompressed, *stored.diff_ids)])
+
+
 def test_what_is_no_tar_stream_is_refused() -> None:
     with pytest.raises(ArchiveError, match="not a tar stream"):
         squashed(b"no tar" * 1000)
+
+
+def test_extended_headers_without_end_are_refused() -> None:
+    long_name = tarfile.TarInfo("././@LongLink")
+    long_name.type, long_name.size = tarfile.GNUTYPE_LONGNAME, 1
+    with pytest.raises(ArchiveError, match="not a tar stream"):
+        squashed((long_name.tobuf(format=tarfile.GNU_FORMAT) + bytes(tarfile.BLOCKSIZE)) * 2000)

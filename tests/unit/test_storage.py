@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.haku.river.plugins.module_utils import storage
 from ansible_collections.haku.river.plugins.module_utils.storage import StorageError, StoredImage, stored_image
 
 from tests.tarballs import HandMade, hand_made, sha256, tar_of
@@ -267,6 +268,15 @@ def test_blobs_are_read_whether_compressed_or_not_and_found_in_an_index(
     assert [tree.read(number) for number in range(2)] == list(MADE.layers)
     sizes = [len(pack(layer)) for layer in MADE.layers]
     assert [tree.open().blobs()[diff_id].size_bytes for diff_id in MADE.diff_ids] == sizes
+
+
+def test_the_content_store_is_the_one_that_has_the_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Docker that uses the system's containerd may have started one of its own before."""
+    tree = content(tmp_path / "system", MADE)
+    content(tmp_path / "docker", hand_made(b"other"))
+    monkeypatch.setattr(storage, "_SYSTEM_CONTENT", blobs_of(tmp_path / "system").parents[1])
+    info = {**tree.info, "DockerRootDir": str(tmp_path / "docker")}
+    assert stored_image(info, tree.image_id).config == MADE.config
 
 
 def test_without_zstandard_a_layer_that_needs_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from ansible_collections.haku.river.plugins.module_utils.archive import ArchivedImage, Layer
@@ -16,10 +18,15 @@ from ansible_collections.haku.river.plugins.module_utils.delta import Base, find
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
 from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
 from ansible_collections.haku.river.plugins.module_utils.image import Identity, Image, ListedImage
-from ansible_collections.haku.river.plugins.module_utils.stock import Stock
+from ansible_collections.haku.river.plugins.module_utils.stock import UNFINISHED, Stock
 from ansible_collections.haku.river.plugins.module_utils.sync import plan_removal
 from ansible_collections.haku.river.plugins.module_utils.sync_change import Plan, plan_sync
-from ansible_collections.haku.river.plugins.module_utils.sync_view import Synchronising, choose
+from ansible_collections.haku.river.plugins.module_utils.sync_view import (
+    Synchronising,
+    choose,
+    machine_lock,
+    take_stock,
+)
 
 TAG = "hakuriver/env:base"
 WISH = Synchronising("env", TAG)
@@ -44,6 +51,7 @@ def local(image_id: str, *layers: str, timestamp: int | None = 800, tags: tuple[
 WANTED = archived("a", "b", "c")
 FORMER = local("former", "a", "b")
 BASE = Base(FORMER, 2)
+ASIDE = f"hakuriver/env:{UNFINISHED}former"
 
 
 def keeping(images: int) -> Synchronising:
@@ -79,7 +87,8 @@ def test_each_missing_layer_is_loaded_once_and_also_one_that_stands_below() -> N
 
 def test_an_image_that_is_there_under_any_name_is_tagged_and_not_loaded() -> None:
     same = local("same", "a", "b", "c", tags=("other:1",))
-    assert plan_sync(WISH, Stock(FORMER), WANTED, Base(same, 3)) == Plan(tag="same", remove=("former",))
+    plan = plan_sync(WISH, Stock(FORMER), WANTED, Base(same, 3))
+    assert plan == Plan(tag="same", keep_as=ASIDE, remove=(ASIDE,))
 
 
 def test_an_image_with_another_configuration_is_loaded_without_a_layer() -> None:
@@ -90,7 +99,7 @@ def test_an_image_with_another_configuration_is_loaded_without_a_layer() -> None
 
 
 def test_the_former_image_goes_unless_something_uses_it() -> None:
-    assert plan_sync(WISH, Stock(FORMER), WANTED, BASE).remove == ("former",)
+    assert plan_sync(WISH, Stock(FORMER), WANTED, BASE).remove == (ASIDE,)
     shared = local("former", "a", "b", tags=(TAG, "mine:1"))
     assert plan_sync(WISH, Stock(shared), WANTED, BASE).remove == ()
 
@@ -101,7 +110,7 @@ def test_a_former_image_in_use_gets_its_versions_tag_and_goes_when_it_is_used_no
     assert (plan.keep_as, plan.remove, plan.former) == ("hakuriver/env:800", (), (800,))
     current = local("current", timestamp=900)
     later = plan_sync(WISH, Stock(current, {800: "former"}), archived("z"), Base())
-    assert set(later.remove) == {"hakuriver/env:800", "current"}
+    assert set(later.remove) == {"hakuriver/env:800", f"hakuriver/env:{UNFINISHED}current"}
 
 
 @pytest.mark.parametrize(
@@ -111,15 +120,15 @@ def test_as_many_former_images_are_kept_as_asked_for(keep: int, kept: tuple[int,
     stock = Stock(FORMER, {700: "seven", 600: "six"})
     plan = plan_sync(keeping(keep), stock, WANTED, BASE)
     assert plan.former == kept
-    assert plan.keep_as == ("hakuriver/env:800" if keep else None)
+    assert plan.keep_as == ("hakuriver/env:800" if keep else ASIDE)
     gone = [f"hakuriver/env:{it}" for it in (700, 600) if it not in kept]
-    assert list(plan.remove) == [*gone, *([] if keep else ["former"])]
+    assert list(plan.remove) == [*gone, *([] if keep else [ASIDE])]
 
 
 def test_a_version_that_a_container_uses_is_never_removed() -> None:
     stock = Stock(FORMER, {700: "seven", 600: "six"}, used=frozenset({"six"}))
     plan = plan_sync(WISH, stock, WANTED, BASE)
-    assert (plan.former, plan.remove) == ((600,), ("hakuriver/env:700", "former"))
+    assert (plan.former, plan.remove) == ((600,), ("hakuriver/env:700", ASIDE))
 
 
 def test_going_back_keeps_the_newer_one_and_tags_nothing_twice() -> None:
@@ -132,7 +141,7 @@ def test_going_back_keeps_the_newer_one_and_tags_nothing_twice() -> None:
 
 def test_a_former_image_without_a_time_cannot_be_kept_and_is_not_left_without_a_name() -> None:
     timeless = local("former", timestamp=None)
-    assert plan_sync(keeping(3), Stock(timeless), WANTED, BASE).remove == ("former",)
+    assert plan_sync(keeping(3), Stock(timeless), WANTED, BASE).remove == (ASIDE,)
     assert plan_sync(keeping(3), Stock(timeless, used=frozenset({"former"})), WANTED, BASE) == Plan(
         load=WANTED.layers[2:]
     )
@@ -140,7 +149,7 @@ def test_a_former_image_without_a_time_cannot_be_kept_and_is_not_left_without_a_
 
 def test_the_image_of_a_version_that_is_not_published_yet_belongs_to_its_packager() -> None:
     stock = Stock(FORMER, {950: "packaged", 700: "seven"}, published=900)
-    assert plan_sync(WISH, stock, WANTED, BASE).remove == ("hakuriver/env:700", "former")
+    assert plan_sync(WISH, stock, WANTED, BASE).remove == ("hakuriver/env:700", ASIDE)
 
 
 def test_what_a_killed_synchronisation_left_is_removed() -> None:
@@ -152,6 +161,12 @@ def test_what_a_killed_synchronisation_left_is_removed() -> None:
 def test_removal_takes_the_former_versions_along_unless_containers_use_them() -> None:
     stock = Stock(FORMER, {700: "seven", 600: "six"}, used=frozenset({"six"}))
     assert plan_removal(WISH, stock) == (TAG, "hakuriver/env:700")
+
+
+def test_removal_of_a_version_takes_the_image_that_was_kept_of_it_and_nothing_else() -> None:
+    stock = Stock(FORMER, {700: "seven", 600: "six"}, used=frozenset({"six"}), stale=("hakuriver/env:sync-1",))
+    for version, removed in ((700, ("hakuriver/env:700",)), (600, ()), (800, ()), (1, ())):
+        assert plan_removal(Synchronising("env", TAG, version=version), stock) == removed
 
 
 def test_a_wish_without_a_meaning_is_refused() -> None:
@@ -214,3 +229,36 @@ def test_a_thorough_search_sees_all_images_whatever_that_takes() -> None:
     images = [*(local(str(number), "x") for number in range(100)), local("last", "a", "b")]
     engine = Images(*images)
     assert find_base(engine, archived("a", "b", "c", size_bytes=1), None, [], thorough=True).length == 2
+
+
+def engine_with(*tags: str) -> Engine:
+    """An engine with an image for each of these tags: two users of one machine are what a test alone is not."""
+    client = SimpleNamespace(
+        timeout=1,
+        info=lambda: {"ID": "engine"},
+        images=lambda name: [{"Id": tag, "RepoTags": [f"{name}:{tag}"]} for tag in tags],
+        containers=lambda **_options: [],
+    )
+    return Engine(client, "unix:///engine.sock", lambda: engine_with(*tags))
+
+
+def test_what_another_user_loads_is_not_taken_for_what_a_killed_synchronisation_left() -> None:
+    own, other = (f"sync-{os.geteuid() + user}-900" for user in (0, 1))
+    assert take_stock(engine_with("base", own, other, "800"), WISH, None, ()).stale == (f"hakuriver/env:{own}",)
+
+
+def test_one_synchronisation_of_an_environment_at_a_time_whatever_its_tag_is() -> None:
+    engine = engine_with()
+    dev = Synchronising("env", "hakuriver/env:dev", lock_timeout_seconds=0)
+    other = Synchronising("other", "hakuriver/other:base", lock_timeout_seconds=0)
+    with machine_lock(engine, WISH):
+        with machine_lock(engine, other):
+            pass
+        with pytest.raises(HakuError, match="Synchronising env is under way already"), machine_lock(engine, dev):
+            pass
+
+
+def test_what_goes_is_removed_by_tag_and_never_by_id_which_takes_a_tag_given_meanwhile_along() -> None:
+    plan = plan_sync(WISH, Stock(FORMER, {700: "seven"}), WANTED, BASE)
+    assert plan.keep_as in plan.remove
+    assert all(reference.startswith("hakuriver/env:") for reference in plan.remove)

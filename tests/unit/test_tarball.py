@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,13 +109,24 @@ def test_the_stream_for_an_engine_is_an_image_of_its_own(layout: str, tmp_path: 
         assert [b"".join(streamed.uncompressed(layer)) for layer in streamed.image.layers] == [BASE, CHANGE]
 
 
-def test_a_corrupted_layer_breaks_the_stream_before_the_index(tmp_path: Path) -> None:
+def test_a_tarball_cut_short_meanwhile_breaks_the_stream_before_the_index(tmp_path: Path) -> None:
+    path = hand_made(BASE, CHANGE).write(tmp_path / "t")
+    passed: list[bytes] = []
+    with open_archive(path) as archive:
+        os.truncate(path, archive.image.layers[-1].offset + 1)
+        with pytest.raises(ArchiveError, match="cut short"):
+            passed.extend(whole_stream(archive))
+    assert b"json" not in b"".join(passed)
+
+
+def test_a_corrupted_layer_is_told_from_a_whole_one(tmp_path: Path) -> None:
     path = hand_made(BASE, CHANGE).write(tmp_path / "t")
     path.write_bytes(path.read_bytes().replace(b"welcome", b"WELCOME"))
-    passed: list[bytes] = []
-    with open_archive(path) as archive, pytest.raises(ArchiveError, match="corrupted"):
-        passed.extend(whole_stream(archive))
-    assert b"json" not in b"".join(passed)
+    with open_archive(path) as archive:
+        base, change = archive.image.layers
+        archive.prove(base)
+        with pytest.raises(ArchiveError, match="corrupted"):
+            archive.prove(change)
 
 
 def test_what_only_the_container_meant_stays_out_of_the_image() -> None:

@@ -1,0 +1,24 @@
+# Copyright (c) haku.river contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Instances that are Podman's containers, over its Docker-compatible service (`systemctl start podman.socket`)."""
+
+from __future__ import annotations
+
+import os
+
+from ansible_collections.haku.river.plugins.module_utils.connect import (
+    EngineSettings,
+    first_answering,
+    podman_candidates,
+)
+from ansible_collections.haku.river.plugins.module_utils.engine_interface import EngineInterface
+
+
+class PodmanInterface(EngineInterface):
+    """Instances of the Podman service that the settings or `CONTAINER_HOST` name, or else of root or of the user."""
+
+    def __init__(self, settings: EngineSettings | None = None) -> None:
+        settings = settings or EngineSettings()
+        super().__init__(*first_answering(podman_candidates(settings, os.environ), settings))

@@ -1,0 +1,238 @@
+# Copyright (c) haku.river contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a roll-out does next, and what it tells, follows from what the Runners said, and from nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.haku.river.plugins.filter.rollout_plan import rollout_plan
+from ansible_collections.haku.river.plugins.filter.rollout_report import rollout_report
+from ansible_collections.haku.river.plugins.filter.rollout_verdict import rollout_verdict
+
+Variables = dict[str, Any]
+DAY = 86400
+NEW = 1767225600
+OLD = NEW - DAY
+OLDER = OLD - DAY
+
+
+def look(version: int | None, *former: int, published: tuple[int, ...] = (NEW, OLD)) -> Variables:
+    """What a Runner registers that was looked at."""
+    env = {"version": version, "former_versions": list(former), "published_versions": list(published)}
+    return {"haku_river_look": {"environments": {"env": env}, "disk": None, "engine": None}}
+
+
+DOWN: Variables = {"haku_river_look": {"unreachable": True, "msg": "No route to host"}}
+
+
+def step(**result: Any) -> Variables:
+    """What a loop over the one environment registers."""
+    return {"results": [{"item": {"name": "env"}, **result}]}
+
+
+def plan(fleet: dict[str, Variables], **wish: Any) -> dict[str, Any]:
+    return rollout_plan(fleet, list(fleet), **{"environments": ["env"], "tested": ["env"], **wish})
+
+
+def report(fleet: dict[str, Variables], **course: Any) -> dict[str, Any]:
+    asked = {"environments": ["env"], "wanted": {"env": NEW}, "shared_dir": "/shared", **course}
+    return rollout_report(fleet, list(fleet), **asked)
+
+
+def test_the_newest_version_goes_to_those_that_lack_it() -> None:
+    planned = plan({"a": look(OLD), "b": look(NEW), "c": look(None), "d": DOWN})
+    assert planned["wanted"] == {"env": NEW}
+    assert planned["todo"] == {"a": ["env"], "c": ["env"]}
+    assert planned["order"] == ("a", "c")
+
+
+def test_one_view_of_what_is_published_holds_for_all() -> None:
+    """A listing that a machine has kept may be older than another's."""
+    planned = plan({"a": look(OLD, published=(OLD,)), "b": look(OLD)})
+    assert planned["wanted"] == {"env": NEW}
+    assert planned["todo"] == {"a": ["env"], "b": ["env"]}
+
+
+@pytest.mark.parametrize(
+    ("wish", "order", "batches"),
+    [
+        ({}, ("a", "b", "c"), (1, "10%", "100%")),
+        ({"canaries": ["c", "nobody"]}, ("c", "a", "b"), (1, "10%", "100%")),
+        ({"canaries": ["c", "b"]}, ("c", "b", "a"), (2, "10%", "100%")),
+        ({"canaries": ["c"], "batches": [2]}, ("c", "a", "b"), (1, 2)),
+        ({"batches": ["50%"]}, ("a", "b", "c"), ("50%",)),
+        ({"tested": []}, ("a", "b", "c"), ("100%",)),
+        ({"tested": ["another"]}, ("a", "b", "c"), ("100%",)),
+        ({"back": True, "canaries": ["c"], "batches": [2]}, ("a", "b", "c"), ("100%",)),
+    ],
+    ids=["default", "canary", "canaries", "both", "batches", "no test", "no test of these", "back"],
+)
+def test_canaries_go_first_and_the_rest_in_batches(
+    wish: dict[str, Any], order: tuple[str, ...], batches: tuple[Any, ...]
+) -> None:
+    planned = plan({name: look(OLD, OLDER) for name in "abc"}, **wish)
+    assert (planned["order"], planned["batches"]) == (order, batches)
+
+
+def test_what_is_not_published_is_tried_so_that_the_synchronisation_says_why_and_left_out_of_a_check() -> None:
+    fleet = {"a": look(None, published=()), "b": look(OLD, published=())}
+    assert plan(fleet)["todo"] == {"a": ["env"]}
+    assert plan(fleet, forecast=True)["todo"] == {}
+    assert plan(fleet)["wanted"] == {}
+
+
+def test_too_many_runners_out_of_order_halt_it_before_anything_is_done() -> None:
+    fleet = {"a": look(OLD), "b": DOWN}
+    assert plan(fleet, max_fail_percentage=50)["halted"] is None
+    halted = plan(fleet, max_fail_percentage="49")
+    assert "1 of 2 Runners" in halted["halted"]
+    assert (halted["todo"], halted["order"], halted["surplus"]) == ({}, (), {})
+
+
+def test_going_back_takes_the_newest_that_all_can_have_before_what_is_there() -> None:
+    assert plan({"a": look(NEW), "b": look(NEW)}, back=True)["wanted"] == {"env": OLD}
+    kept = {"a": look(NEW, OLD, OLDER, published=(NEW,)), "b": look(NEW, OLDER, published=(NEW,))}
+    assert plan(kept, back=True)["wanted"] == {"env": OLDER}
+    behind = {"a": look(NEW), "b": look(OLD), "c": DOWN}
+    assert plan(behind, back=True)["todo"] == {"a": ["env"]}
+
+
+def test_a_version_that_nobody_can_have_is_refused_with_those_there_are() -> None:
+    fleet = {"a": look(NEW, OLDER), "b": look(NEW)}
+    refusal = plan(fleet, back=True, version="1")["refusal"]
+    assert "Version 1 of env is neither published nor kept" in refusal
+    assert f"{NEW} (2026-01-01 00:00:00), {OLD} (2025-12-31 00:00:00), {OLDER} (2025-12-30 00:00:00)" in refusal
+    assert plan(fleet, back=True, version=OLDER)["refusal"] is None
+    alone = plan({"a": look(OLD, published=(NEW, OLD))}, back=True)["refusal"]
+    assert "no version of env before" in alone
+    assert "nothing to go back from" in plan({"a": look(None)}, back=True)["refusal"]
+    assert "haku_only" in plan(fleet, environments=["env", "other"], version=NEW)["refusal"]
+
+
+@pytest.mark.parametrize(
+    ("held", "keep", "surplus"),
+    [
+        (look(OLD), 0, [(OLD, True)]),
+        (look(OLD), 1, []),
+        (look(OLD, OLDER), 1, [(OLDER, False)]),
+        (look(NEW), 0, []),
+        (look(NEW, OLD, OLDER), 1, [(OLDER, False)]),
+        (look(None, OLDER), 0, [(OLDER, False)]),
+        (look(OLD, NEW), 0, [(OLD, True)]),
+        (look(OLD, NEW + DAY), 0, [(OLD, True)]),
+    ],
+    ids=["former", "kept", "older", "nothing new", "fewer", "no image", "was here", "a packager's"],
+)
+def test_in_the_end_as_many_former_images_stay_as_asked(
+    held: Variables, keep: int, surplus: list[tuple[int, bool]]
+) -> None:
+    planned = plan({"a": held}, keep_images=keep)["surplus"].get("a", [])
+    assert [(it["version"], it["own"]) for it in planned] == surplus
+
+
+@pytest.mark.parametrize(
+    ("held", "traces"),
+    [(look(OLD), [NEW, OLD]), (look(None), [NEW]), (look(OLD, NEW), [OLD]), (look(NEW), [])],
+    ids=["former", "first", "was here", "nothing new"],
+)
+def test_where_it_is_put_back_nothing_stays_that_was_not_there(held: Variables, traces: list[int]) -> None:
+    assert [it["version"] for it in plan({"a": held})["traces"].get("a", [])] == traces
+
+
+BAD = step(failed=True, passed=False, msg="The smoke test of env failed")
+UNTESTED = step(failed=True, msg="No space left on device")
+LOADED = step(changed=True, version=NEW)
+
+
+def went(loaded: Variables, tested: Variables | None = None, **more: Variables) -> Variables:
+    """A Runner that had an older version, and how the steps went on it."""
+    registered = {"haku_river_loaded": loaded, "haku_river_tested": tested or {"results": []}}
+    return {**look(OLD), **registered, **{f"haku_river_{name}": value for name, value in more.items()}}
+
+
+def test_one_failed_smoke_test_stops_the_rollout() -> None:
+    verdict = rollout_verdict({"a": went(LOADED, step()), "b": went(LOADED, BAD)}, ["a", "b"])
+    assert verdict == {"stopped": {"env": "On b: The smoke test of env failed."}, "failed": {}}
+
+
+@pytest.mark.parametrize("failing", [went(step(unreachable=True, msg="Lost")), went(LOADED, UNTESTED)])
+def test_what_fails_by_itself_stops_it_only_if_it_is_too_much(failing: Variables) -> None:
+    batch = {"a": went(LOADED, step()), "b": failing}
+    assert rollout_verdict(batch, ["a", "b"]) == {"stopped": {}, "failed": {"b": ["env"]}}
+    assert rollout_verdict(batch, ["a", "b"], 50)["stopped"] == {}
+    assert "1 of a batch of 2" in rollout_verdict(batch, ["a", "b"], "49")["stopped"]["env"]
+
+
+def test_a_batch_that_had_nothing_to_do_is_good() -> None:
+    assert rollout_verdict({"a": went({"results": [], "skipped": True})}, ["a"]) == {"stopped": {}, "failed": {}}
+
+
+def told(fleet: dict[str, Variables], **course: Any) -> dict[str, tuple[str | None, str | None, int | None]]:
+    """Of each machine of a report: its note, its problem, its version."""
+    machines = report(fleet, **course)["fleet"]["machines"]
+    return {
+        name: (it["note"], it["problem"], (it["environments"] or {}).get("env", {}).get("version"))
+        for name, it in machines.items()
+    }
+
+
+def test_the_report_says_what_happened_and_what_is_there_now() -> None:
+    fleet = {"a": went(LOADED, step()), "b": look(NEW), "c": DOWN, "d": went(UNTESTED)}
+    assert told(fleet) == {
+        "a": ("env: 2025-12-31 00:00:00 became 2026-01-01 00:00:00, smoke test passed", None, NEW),
+        "b": (None, None, NEW),
+        "c": (None, "No route to host.", None),
+        "d": (None, "env: No space left on device.", OLD),
+    }
+    assert set(report(fleet)["problems"]) == {"c", "d"}
+
+
+def test_the_report_says_what_a_runner_without_the_shared_directory_has() -> None:
+    apart = {**DOWN, "haku_river_look_here": look(OLD, published=())["haku_river_look"]}
+    assert told({"a": apart})["a"] == (None, "No route to host.", OLD)
+    assert plan({"a": apart})["order"] == ()
+
+
+def test_the_report_says_what_was_put_back_and_why() -> None:
+    back = step(changed=True)
+    fleet = {"a": went(LOADED, step(), put_back=back), "b": went(LOADED, BAD, put_back=back), "c": look(OLD)}
+    stopped = {"env": "On b: The smoke test of env failed."}
+    was_put_back = "env: 2026-01-01 00:00:00 was put back to 2025-12-31 00:00:00"
+    assert told(fleet, stopped=stopped) == {
+        "a": (was_put_back, None, OLD),
+        "b": (was_put_back, "env: The smoke test of env failed.", OLD),
+        "c": (None, None, OLD),
+    }
+    (ending,) = report(fleet, stopped=stopped)["endings"]
+    assert "The roll-out of env 2026-01-01 00:00:00 was stopped" in ending
+    assert "On b: The smoke test of env failed." in ending
+
+
+def test_who_could_not_be_put_back_or_had_the_bad_version_before_is_told() -> None:
+    fleet = {"a": went(LOADED, BAD, put_back=step(unreachable=True, msg="Lost")), "b": look(NEW)}
+    machines = told(fleet, stopped={"env": "On a: bad."})
+    assert machines["a"][1:] == ("env: The smoke test of env failed. env: It could not be put back. Lost.", NEW)
+    assert "It had 2026-01-01 00:00:00 before, and keeps it" in str(machines["b"][1])
+
+
+def test_who_could_not_test_goes_back_alone() -> None:
+    fleet = {"a": went(LOADED, UNTESTED, put_back=step(changed=True)), "b": went(LOADED, step())}
+    machines = told(fleet)
+    assert machines["a"] == (
+        "env: 2026-01-01 00:00:00 was put back to 2025-12-31 00:00:00",
+        "env: No space left on device.",
+        OLD,
+    )
+    assert machines["b"][2] == NEW
+
+
+def test_a_check_tells_what_would_be() -> None:
+    assert told({"a": went(LOADED)}, forecast=True)["a"] == (
+        "env: 2025-12-31 00:00:00 would become 2026-01-01 00:00:00",
+        None,
+        OLD,
+    )

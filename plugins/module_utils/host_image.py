@@ -19,6 +19,13 @@ def host_reference(repository: str, timestamp: int) -> str:
     return f"{repository}:host-{timestamp}"
 
 
+def make_way(engine: Engine, reference: str) -> None:
+    """Rename the image that a package has left which was killed in the same second; it would lose its only name."""
+    image = engine.find_image(reference)
+    if image:
+        engine.tag(image.id, f"{reference}0")
+
+
 def remove_unused_images(engine: Engine, repository: str) -> None:
     """Remove all such images of an environment that no container needs."""
     _remove_unused(engine, engine.tags_of(repository))

@@ -267,6 +267,7 @@ def test_the_next_package_cleans_up_after_one_killed_while_writing(one_environme
     result = succeed("haku_tar", **one_environment.options)
     assert one_environment.leftovers == []
     assert one_environment.references == [one_environment.image_of(result["version"])]
+    assert one_environment.dangling == []
 
 
 def test_two_packagers_at_once_take_turns(one_environment: Environment) -> None:

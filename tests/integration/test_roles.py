@@ -150,6 +150,40 @@ def test_options_join_those_that_are_there_and_restart_the_engine(fleet: Fleet) 
     assert again.changed == []
 
 
+@pytest.mark.parametrize("former", [None, '{"debug": true}'])
+def test_options_that_the_engine_does_not_take_are_undone(fleet: Fleet, former: str | None) -> None:
+    machine, path = fleet.machines["bare2"], "/etc/docker/daemon.json"
+    if former:
+        machine.run("sh", "-c", f"mkdir -p /etc/docker; cat >{path}; chmod 600 {path}", stdin=former.encode())
+    try:
+        run = fleet.apply("engine", "bare2", engine_daemon_options={"no-such-option": True})
+        assert run.code != 0
+        assert "runs with the former ones again" in run.complaints[-1]
+        assert "no-such-option" in run.complaints[-1]
+        assert machine.succeeds("docker", "version")
+        if former:
+            assert machine.run("cat", path) == former
+            assert machine.run("stat", "--format=%a", path) == "600\n"
+        else:
+            assert not machine.succeeds("test", "-e", path)
+    finally:
+        machine.run("rm", "-f", path)
+
+
+def test_an_engine_that_does_not_start_is_told_with_its_own_words(fleet: Fleet) -> None:
+    machine, path = fleet.machines["bare2"], "/etc/docker/daemon.json"
+    machine.run("systemctl", "stop", "docker.socket", "docker.service")
+    machine.run("sh", "-c", f"mkdir -p /etc/docker; cat >{path}", stdin=b'{"no-such-option": true}')
+    try:
+        complaints = fleet.apply("engine", "bare2").complaints
+    finally:
+        machine.run("rm", path)
+        machine.run("systemctl", "reset-failed")
+    assert complaints[-1].startswith("The engine of bare2 does not start. ")
+    assert "no-such-option" in complaints[-1]
+    fleet.apply("engine", "bare2").succeeded()
+
+
 @pytest.fixture
 def rita(fleet: Fleet) -> Iterator[Machine]:
     """Give a machine on which there is the account rita."""

@@ -345,7 +345,7 @@ def test_a_container_that_does_not_keep_running_on_its_package_is_put_back(
         "[ -e /host ] || hostname >/host; [ $(cat /host) = $(hostname) ] || { date >/gave-up; exit 3; }; sleep infinity"
     )
     begin(one_environment, "--init", "--network=none", f"--restart={restart}", command=("sh", "-c", here))
-    one_environment.execute("dd if=/dev/urandom of=/large bs=1M count=50 2>/dev/null")
+    one_environment.execute("dd if=/dev/urandom of=/large bs=1M count=200 2>/dev/null")
     scene = Scene(one_environment, one_environment.inspect(one_environment.name)["Id"])
     sentence = fail("haku_tar", **one_environment.options)
     assert f"does not keep running on that image: {words}" in sentence

@@ -38,6 +38,7 @@ _ESCAPE = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[PX^_][^\x1b]*\x1b\\|[ -/]*[0-~])"
     r"|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f]"
 )
+_EMPTY_LINE = re.compile(r"(?<=\n)\n")
 _UNFINISHED_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|\][^\x07\x1b]*\x1b?|[PX^_][^\x1b]*\x1b?|[ -/]*)\Z")
 _ESCAPE_MAX = 4096
 
@@ -131,8 +132,15 @@ class Transcript:
         before = max((place for place in places if place < end), default=-1) if len(own) < typed_lines else -1
         if before >= 0 and not text[before + len(self.prompt) : end].strip("\n"):
             end = before
-        body = text[:end]
-        return (_without_echo(body, command) if shows_typing else body).strip("\n")
+        if not shows_typing:
+            return text[:end].strip("\n")
+        body = _without_echo(text[:end], command)
+        inner = body.strip("\n")
+        # Where the empty lines that were typed are shown: around the answer, between the prompts, and else inside it.
+        around = len(body) - len(inner) - bool(inner and body.endswith("\n"))
+        between = len(_EMPTY_LINE.findall("\n" + text[end:].replace(self.prompt, "")))
+        inside = typed_lines - 1 - around - between
+        return _EMPTY_LINE.sub("", inner, count=inside) if inside > 0 else inner
 
     def _count(self, text: str, counted: int, offset: int) -> None:
         """Count the prompts in `text`, which begins at `offset` of all; the first `counted` characters were before."""

@@ -132,6 +132,23 @@ def test_log_lines_may_part_what_was_typed(before: str, shown: str, logs: str) -
 
 
 @pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("ask\n\n\na\n\nb\nWorld>World>World>", "a\n\nb"),
+        ("ask\na\n\nb\nWorld>\nWorld>\nWorld>", "a\n\nb"),
+        ("ask\na\n\nb\n\n\nWorld>World>World>", "a\n\nb"),
+        (f"ask\na\n\nb\nWorld>{LOG}\nWorld>\nWorld>", "a\n\nb"),
+        ("ask\na\n\n\nb\nWorld>World>World>", "a\nb"),
+        ("ask\n\na\n\nb\nWorld>World>World>", "a\nb"),
+        ("ask\na\n\n\nb\nWorld>\nWorld>World>", "a\n\nb"),
+    ],
+)
+def test_empty_lines_of_the_answer_stay_and_those_that_were_typed_go(text: str, answer: str) -> None:
+    transcript = heard(text)
+    assert transcript.answer("ask", RUN, shows_typing=True) == answer
+
+
+@pytest.mark.parametrize(
     ("text", "shown"),
     [
         ("\r\n\r\n\r\nWorld>World>World>World>", True),

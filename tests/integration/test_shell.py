@@ -22,7 +22,7 @@ from tests.integration.people import PASSWORD, operator
 from tests.integration.plays import run_play
 from tests.integration.project import ENVIRONMENT, Project
 from tests.integration.vps import make_key
-from tests.lab import images
+from tests.lab import engines as lab_engines, images
 from tests.lab.engines import Engine
 from tests.lab.host import require, wait_until
 from tests.lab.images import Docker
@@ -357,7 +357,8 @@ def test_every_engine_of_the_controller_gives_a_terminal(
 def test_podmans_own_command_line_serves(window: Terminal, podman: Engine, tmp_path: Path) -> None:
     name = "haku-shell-podman"
     make(podman, name, images.provide(images.BUSYBOX, podman))
-    inventory = own_inventory(tmp_path, podman, "podman", "--remote", "--url", podman.url)
+    command_line = (*lab_engines.within("podman"), "podman", "--remote", "--url", podman.url)
+    inventory = own_inventory(tmp_path, podman, *command_line)
     try:
         assert name in haku_shell("-i", inventory).stdout
         window.enter(f"haku-shell -i {inventory} {name}; echo ended with $?")

@@ -183,6 +183,11 @@ def within_network(name: str) -> tuple[str, ...]:
     return ("nsenter", f"--net=/proc/{_first_process(_ALL[name].daemon)}/ns/net")
 
 
+def within(name: str) -> tuple[str, ...]:
+    """A command that starts another one among the files and processes of an engine, where its own command line is."""
+    return ("nsenter", f"--target={_first_process(_ALL[name].daemon)}", "--mount", "--pid")
+
+
 def running() -> dict[str, Engine]:
     """Return the lab's engines that answer now."""
     sockets = {name: release.directory / "docker.sock" for name, release in _ALL.items()}

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
 
-_TAG = re.compile(r"host-[0-9]+")
+_TAG = re.compile(r"host-([0-9]+)")
 
 
 def host_reference(repository: str, timestamp: int) -> str:
@@ -19,11 +19,10 @@ def host_reference(repository: str, timestamp: int) -> str:
     return f"{repository}:host-{timestamp}"
 
 
-def make_way(engine: Engine, reference: str) -> None:
-    """Rename the image that a package has left which was killed in the same second; it would lose its only name."""
-    image = engine.find_image(reference)
-    if image:
-        engine.tag(image.id, f"{reference}0")
+def host_timestamps(engine: Engine, repository: str) -> tuple[int, ...]:
+    """The seconds that have such an image of an environment; another of the same second would take its only name."""
+    found = (_TAG.fullmatch(reference.rpartition(":")[2]) for reference in engine.tags_of(repository))
+    return tuple(int(match[1]) for match in found if match)
 
 
 def remove_unused_images(engine: Engine, repository: str) -> None:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
@@ -16,6 +16,7 @@ from ansible_collections.haku.river.plugins.module_utils.catalogue import Catalo
 from ansible_collections.haku.river.plugins.module_utils.container import Container, check_may_touch, find_container
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
 from ansible_collections.haku.river.plugins.module_utils.errors import ArchiveError, HakuError
+from ansible_collections.haku.river.plugins.module_utils.host_image import host_timestamps
 from ansible_collections.haku.river.plugins.module_utils.names import LABEL_MANAGED
 from ansible_collections.haku.river.plugins.module_utils.outcome import Outcome
 from ansible_collections.haku.river.plugins.module_utils.package_plan import (
@@ -48,7 +49,7 @@ def package(engine: Engine, catalogue: Catalogue, wish: Packaging, check_mode: b
         with ExitStack() as stack:
             former, warnings = _open_newest(stack, versions)
             info = engine.info()
-            now = _await_next_second(info, versions)
+            now = _await_next_second(info, versions, host_timestamps(engine, wish.repository))
             scene = Scene(engine, catalogue, wish, container, versions, former, info, now)
             done = foresee(scene) if check_mode else perform(scene)
     seconds = None if check_mode else round(time.monotonic() - began, 3)
@@ -121,21 +122,21 @@ def _open_newest(stack: ExitStack, versions: tuple[Version, ...]) -> tuple[Archi
         return None, (f"Packaging anew, as the newest version cannot be read. {error}",)
 
 
-def _await_next_second(info: Mapping[str, Any], versions: tuple[Version, ...]) -> int:
-    """Return the engine's clock in Unix seconds, when it is past the newest version."""
+def _await_next_second(info: Mapping[str, Any], versions: tuple[Version, ...], host_images: Sequence[int]) -> int:
+    """Return the engine's clock in Unix seconds, when it is past the newest version and its images on the Host."""
     clock = unix_timestamp(info.get("SystemTime")) or int(time.time())
-    ahead = versions[0].timestamp + 1 - clock if versions else 0
-    if ahead > _PATIENCE_SECONDS:
+    newest = versions[0].timestamp if versions else 0
+    if newest >= clock + _PATIENCE_SECONDS:
         raise HakuError(
             f"The newest version of {versions[0].environment} is from the future",
             where=str(versions[0].path),
-            cause=f"it is {versions[0].timestamp} ({iso_time(versions[0].timestamp)}), "
-            f"and the engine's clock says {iso_time(clock)}",
+            cause=f"it is {newest} ({iso_time(newest)}), and the engine's clock says {iso_time(clock)}",
             remedy="Set the clocks right (chrony, ntpd), or remove that version with state: absent",
         )
-    if ahead > 0:
-        time.sleep(ahead)
-    return clock + max(ahead, 0)
+    near = (second for second in (newest, *host_images) if second < clock + _PATIENCE_SECONDS)
+    ahead = max(max(near) + 1 - clock, 0)
+    time.sleep(ahead)
+    return clock + ahead
 
 
 def _outcome(

@@ -21,11 +21,7 @@ from ansible_collections.haku.river.plugins.module_utils.container import Contai
 from ansible_collections.haku.river.plugins.module_utils.container_steps import on_failure
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
 from ansible_collections.haku.river.plugins.module_utils.errors import ArchiveError, EngineError, HakuError
-from ansible_collections.haku.river.plugins.module_utils.host_image import (
-    host_reference,
-    make_way,
-    remove_unused_images,
-)
+from ansible_collections.haku.river.plugins.module_utils.host_image import host_reference, remove_unused_images
 from ansible_collections.haku.river.plugins.module_utils.image import Identity, run_configuration
 from ansible_collections.haku.river.plugins.module_utils.names import TarballName
 from ansible_collections.haku.river.plugins.module_utils.own_commit import OwnCommit
@@ -135,7 +131,6 @@ def perform(scene: Scene) -> Done:
                 version = host_reference(wish.repository, taken.timestamp)
                 held.enter_context(on_failure(lambda: remove_unused_images(engine, wish.repository)))
                 held.enter_context(on_failure(replacement.undo))
-                make_way(engine, version)
                 _load(engine, taken.stored, taken.identity, version)
                 replacement.begin(version)
         facts, warnings = _apply(plan, scene, taken)

@@ -270,6 +270,22 @@ def test_the_next_package_cleans_up_after_one_killed_while_writing(one_environme
     assert one_environment.dangling == []
 
 
+def test_an_image_of_this_second_keeps_its_name(one_environment: Environment) -> None:
+    """A package that was killed may have left it, or one into another directory."""
+    engine, this_second = one_environment.engine, int(time.time()) + 1
+    left = one_environment.image_of(this_second)
+    engine.docker("commit", one_environment.name, left)
+    user = engine.docker("create", left).strip()
+    try:
+        image = one_environment.inspect(left)["Id"]
+        result = succeed("haku_tar", **one_environment.options)
+        assert result["version"] > this_second
+        assert one_environment.references == [left, one_environment.image_of(result["version"])]
+        assert one_environment.inspect(left)["Id"] == image
+    finally:
+        engine.docker("rm", user)
+
+
 def test_two_packagers_at_once_take_turns(one_environment: Environment) -> None:
     one_environment.execute("echo hello > /greeting")
     with (

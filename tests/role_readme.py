@@ -17,7 +17,7 @@ ROLES = sorted(path.parents[1] for path in Path(__file__).parents[1].glob("roles
 
 _BEGIN, _END = "<!-- variables, from meta/argument_specs.yml -->\n", "<!-- end of variables -->\n"
 _PLUGIN = re.compile(r"P\(([a-z_.]+)#role\)")
-_MARKUP = re.compile(r"[CVO]\(([^)]*)\)")
+_MARKUP = re.compile(r"[CVO]\(((?:[^\\)]|\\.)*)\)")
 
 
 def options(role: Path) -> dict[str, dict[str, Any]]:
@@ -48,7 +48,12 @@ def _default(option: dict[str, Any]) -> str:
 def _description(option: dict[str, Any]) -> str:
     text = "<br>".join(option["description"])
     # In GitHub's tables a bar ends the cell even within a code span.
-    return _MARKUP.sub(r"`\1`", _PLUGIN.sub(r"`\1`", text)).replace("|", r"\|")
+    text = _MARKUP.sub(lambda found: f"`{_unescaped(found[1])}`", _PLUGIN.sub(r"`\1`", text))
+    return text.replace("|", r"\|")
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text)
 
 
 if __name__ == "__main__":

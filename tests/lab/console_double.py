@@ -9,7 +9,7 @@ lines come per second, at any moment; ECHO=late, if the server shows itself what
 the terminal; BOOT and SHUTDOWN, how long these take, and PACE, how long it waits before it reads a line, in seconds;
 STUBBORN, if it does not heed SIGTERM; RESONITE, if it insists on being run as the published images of Resonite's server
 are: on its configuration, which then says what worlds there are, on its user, and on a terminal. Then it keeps a record
-of itself among its logs.
+of itself among its logs; UNSAVED is a world that it cannot save.
 """
 
 from __future__ import annotations
@@ -148,6 +148,8 @@ class Server:
         elif command == "message":
             write(f"{arguments[0]} > to\n-> {arguments[1]}\n")
             write(f"{arguments[0]}: message sent!\n")
+        elif command == "save" and self.world == os.environ.get("UNSAVED"):
+            write("Cannot save focused world!\n")
         elif command == "save":
             note(f"save {self.world}")
             write("Saved.")  # without the end of a line

@@ -153,13 +153,16 @@ def test_from_the_base_image_to_a_machine_in_which_the_next_play_installs(
         "vps": True,
     }
     known_hosts = tmp_path / "known_hosts"
-    common = {"haku_vps_known_hosts": str(known_hosts), "haku_prepare": False}
+    common = {
+        "haku_vps_known_hosts": str(known_hosts),
+        "haku_vps_port_range": "22100-22101",
+        "haku_prepare": False,
+    }
     alice = {
         "vps": "alice",
         "name": environment["name"],
         "runner": "node2",
         "generate_key": "keys/alice",
-        "port_range": "22100-22101",
         "memory": "512M",
         "volumes": lists,
         "tasks_file": "alice.yml",
@@ -190,7 +193,7 @@ def test_from_the_base_image_to_a_machine_in_which_the_next_play_installs(
     assert run(*ssh, "-oStrictHostKeyChecking=yes", *place, f"{HELLO}; cat inside") == f"{HELLO} 1.0\nalice@node2"
 
     # A second one, on another Runner, while the first stays as it is.
-    bob = {"vps": "bob", "name": environment["name"], "runner": "node3", "key_file": "keys/alice.pub"}
+    bob = {"vps": "bob", "name": environment["name"], "runner": "node3", "key_file": "keys/alice.pub", "port": 22000}
     project.declare(environment, haku_vps=[alice, {**bob, "address": "127.0.0.1"}], **common)
     second = run_playbook(playbook, project.inventory).succeeded()
     assert second.result("Install")["changed"] is True

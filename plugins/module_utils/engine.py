@@ -253,12 +253,12 @@ class Engine:
                 what,
                 where=self.url,
                 cause="Podman without root can set no limits but by systemd and control groups of version 2",
-                remedy="Leave cpus and memory out, use Podman as root, or give it cgroup_manager systemd on a machine "
-                "with cgroup2",
+                remedy="Leave cpus, memory and numa_node out, use Podman as root, or give it cgroup_manager systemd on "
+                "a machine with cgroup2",
             )
 
     def _check_offers(self, what: str, host: Mapping[str, Any]) -> None:
-        limits = bool(host.get("NanoCpus") or host.get("Memory"))
+        limits = any(host.get(limit) for limit in ("NanoCpus", "Memory", "CpusetCpus"))
         self.check_offers(what, limits, gpus=bool(host.get("DeviceRequests")))
 
     def update_container(self, container: str, changes: Mapping[str, Any]) -> None:

@@ -57,6 +57,12 @@ class Task:
         """The name of the task's container."""
         return container_name(self.id)
 
+    @property
+    def special_needs(self) -> tuple[bool, bool]:
+        """Whether there are limits, and whether there are GPUs, which not every engine can give."""
+        limits, gpus = self.settings.special_needs
+        return limits or self.numa is not None, gpus
+
     @classmethod
     def from_options(cls, task_id: str, environment: str, shared_dir: Path, params: Mapping[str, Any]) -> Task:
         """Read `TASK_OPTIONS`; raises `HakuError` for one that means nothing, or that this machine has not."""

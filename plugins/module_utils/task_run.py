@@ -98,7 +98,7 @@ class _ImageGone(HakuError):
 def run_task(engine: Engine, provide: Callable[[], Provided], wish: Running, check_mode: bool) -> Outcome:
     """Run a task in the image that `provide` brings, and wait for its end, unless it is to go on by itself."""
     wish.files.check_free()
-    engine.check_offers(f"Task {wish.task.id} cannot be run as asked", *wish.task.settings.special_needs)
+    engine.check_offers(f"Task {wish.task.id} cannot be run as asked", *wish.task.special_needs)
     if check_mode:
         return _forecast(wish, provide())
     swept = clean_up(engine)

@@ -163,3 +163,10 @@ def test_limits_that_podman_would_leave_out_in_silence_are_refused(
         assert "can set no limits" in fail("haku_container", check=check, name=name, **options)
     assert name not in environment.engine.docker("ps", "--all", "--format", "{{.Names}}").split()
     assert "can set no limits" in fail("haku_container", **{**options, "name": environment.name})
+
+
+@WITHOUT_ROOT
+def test_a_numa_node_is_refused_as_well(environment: Environment) -> None:
+    task = {"command": "true", "task_id": "bound", "numa_node": 0, **environment.options}
+    for check in (True, False):
+        assert "can set no limits" in fail("haku_task", check=check, **task)

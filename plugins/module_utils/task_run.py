@@ -167,7 +167,8 @@ def _run(engine: Engine, provided: Provided, wish: Running, warnings: tuple[str,
             messages = _messages(module)
             _await_start(engine, messages, job)
             if wish.detach:
-                module.sendall(LET_GO)
+                with suppress(OSError):  # a task that has ended at once needs nobody to let it go
+                    module.sendall(LET_GO)
                 return _result(wish, provided, job.record, None, warnings)
             ending = _ending(engine, messages, job)
     return _result(wish, provided, job.record, ending, (*warnings, *ending.warnings))

@@ -179,7 +179,7 @@ class _Supervision:
                 self._ended, self._deadline, self._kill_at = True, None, None
             if self._module.fileno() in ready:
                 poll.unregister(self._module)
-                if self._module.recv(1) != LET_GO:
+                if not _is_let_go(self._module):
                     self._interrupt("abandoned")
             if self._wakeup in ready:
                 os.read(self._wakeup, 1)
@@ -319,6 +319,13 @@ def _wakeup_by_signals() -> int:
 def _is_gone(engine: Engine, image_id: str) -> bool:
     with suppress(EngineError):
         return engine.find_image(image_id) is None
+    return False
+
+
+def _is_let_go(module: socket.socket) -> bool:
+    """Whether the module wants the task to go on without it, and is not gone for another reason."""
+    with suppress(OSError):
+        return module.recv(1) == LET_GO
     return False
 
 

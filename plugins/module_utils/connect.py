@@ -60,14 +60,20 @@ class EngineSettings:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> EngineSettings:
-        """What the variables say that Ansible's options fall back on, for programs without Ansible."""
+        """What the variables say that Ansible's options fall back on, for programs without Ansible.
+
+        Raises `HakuError` for a timeout that is none.
+        """
+        timeout = environment.get("DOCKER_TIMEOUT") or "60"
+        if not timeout.isdecimal():
+            raise HakuError(f"DOCKER_TIMEOUT is {timeout!r}", remedy="Set it to a number of seconds, for example 60")
         return cls(
             docker_host=environment.get("DOCKER_HOST") or None,
             tls=environment.get("DOCKER_TLS", "").lower() in _TRUE,
             validate_certs=environment.get("DOCKER_TLS_VERIFY", "").lower() in _TRUE,
             tls_hostname=environment.get("DOCKER_TLS_HOSTNAME") or None,
             api_version=environment.get("DOCKER_API_VERSION") or "auto",
-            timeout=int(environment.get("DOCKER_TIMEOUT") or 60),
+            timeout=int(timeout),
         )
 
 

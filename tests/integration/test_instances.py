@@ -120,6 +120,17 @@ def test_an_interface_knows_its_kind_and_its_commands(place: Place) -> None:
     assert [(it.url, it.failure) for it in place.interface.attempts] == [(place.engine.url, None)]
 
 
+def test_without_settings_the_environment_says_where_the_engine_is(
+    engines: dict[str, Engine], podmans: dict[str, Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docker, podman = engines["d26"], podmans["podman"]
+    monkeypatch.setenv("DOCKER_HOST", docker.url)
+    monkeypatch.setenv("CONTAINER_HOST", podman.url)
+    with DockerInterface() as of_docker, PodmanInterface() as of_podman:
+        assert [it.url for it in (*of_docker.attempts, *of_podman.attempts)] == [docker.url, podman.url]
+        assert (of_docker.engine.is_podman, of_podman.engine.is_podman) == (False, True)
+
+
 def test_a_server_that_gives_up_is_not_taken_for_a_started_one(engines: dict[str, Engine]) -> None:
     engine = engines["d28"]
     with server(engine, "instance-failing", BOOT="never") as running:
@@ -205,9 +216,12 @@ def test_a_stubborn_server_is_killed_with_a_warning(one: Server) -> None:
 
 @pytest.mark.parametrize("policy", ["unless-stopped", "always"])
 @pytest.mark.parametrize("signal", ["SIGTERM", "SIGINT"])
-def test_a_restart_policy_does_not_bring_back_what_was_stopped(one: Server, policy: str, signal: str) -> None:
+@pytest.mark.parametrize("name", ["d28", *PODMAN])
+def test_a_restart_policy_does_not_bring_back_what_was_stopped(
+    engines: dict[str, Engine], podmans: dict[str, Engine], name: str, policy: str, signal: str
+) -> None:
     options = ("--interactive", "--restart", policy, "--stop-signal", signal)
-    with server(one.engine, "instance-policy", options=options) as running:
+    with server({**engines, **podmans}[name], "instance-policy", options=options) as running:
         seen = succeed("haku_instance", state="stopped", **running.options)
         assert seen["stopped_by"][0]["step"] == "console"
         again = succeed("haku_instance", state="stopped", **running.options)

@@ -53,6 +53,15 @@ def test_the_environment_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert urls(EngineSettings(), environment, tmp_path) == [*USUAL, "unix:///run/user/1000/docker.sock"]
 
 
+def test_programs_without_ansible_have_their_settings_from_the_same_variables() -> None:
+    said = {"DOCKER_HOST": "tcp://192.0.2.1:2376", "DOCKER_TLS_VERIFY": "1", "DOCKER_TIMEOUT": "5"}
+    expected = EngineSettings(docker_host="tcp://192.0.2.1:2376", validate_certs=True, timeout=5)
+    assert EngineSettings.from_environment(said) == expected
+    assert EngineSettings.from_environment({"DOCKER_HOST": "", "DOCKER_TIMEOUT": ""}) == EngineSettings()
+    with pytest.raises(HakuError, match=r"DOCKER_TIMEOUT is '1m'.* number of seconds"):
+        EngineSettings.from_environment({"DOCKER_TIMEOUT": "1m"})
+
+
 def test_a_broken_client_configuration_is_no_reason_to_stop(tmp_path: Path) -> None:
     assert urls(EngineSettings(), {"DOCKER_CONTEXT": "../none"}, tmp_path) == USUAL
 

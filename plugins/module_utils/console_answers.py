@@ -53,12 +53,15 @@ def parse_answer(command: str, answer: str) -> Parsed | None:
 
 
 def parse_status(answer: str) -> dict[str, Any]:
-    """The focused world; keys of lines that the server did not write are missing."""
+    """The focused world; keys of lines that the server did not write are missing.
+
+    A description may have lines like those before and after it: before it the first ones count, after it the last.
+    """
     found: dict[str, Any] = {}
     for line in answer.splitlines():
         for key, label in _STATUS.items():
-            if line.startswith(f"{label}:"):
-                found.setdefault(key, _status_value(key, line[len(label) + 1 :].strip()))
+            if line.startswith(f"{label}:") and (key not in found or key in _LISTS):
+                found[key] = _status_value(key, line[len(label) + 1 :].strip())
     return found
 
 

@@ -59,7 +59,8 @@ options:
     elements: str
   secret_arguments:
     description:
-      - Arguments that follow O(arguments) and are never shown, such as the password of C(login).
+      - Arguments that follow O(arguments) and are not shown by Ansible, such as the password of C(login).
+      - A terminal shows what is typed, so that they stand in the container's log, as when people type them.
     type: list
     elements: str
   raw:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.haku.river.plugins.module_utils.console_answers import parse_answer
+from ansible_collections.haku.river.plugins.module_utils.console_answers import parse_answer, parse_status, parse_users
 from ansible_collections.haku.river.plugins.module_utils.console_commands import (
     SUPPORTED_COMMANDS,
     check_command,
@@ -76,6 +76,21 @@ def test_status_is_a_dictionary() -> None:
         "tags": ["debug", "test"],
         "users": ["A-Bot"],
     }
+
+
+def test_a_description_of_several_lines_is_not_taken_for_the_lines_around_it() -> None:
+    status = STATUS.replace("Description: ", "Description: Name: ours\nTags: none\nUsers: welcome\n")
+    parsed = parse_status(status)
+    assert (parsed["name"], parsed["tags"], parsed["users"]) == (
+        "My: World - do not join",
+        ["debug", "test"],
+        ["A-Bot"],
+    )
+
+
+def test_a_user_without_an_account_has_no_id() -> None:
+    (user,) = parse_users("Guest PC\tID: \tRole: Guest\tPresent: True\tPing: 3 ms\tFPS: 60\tSilenced: False")
+    assert (user["name"], user["id"]) == ("Guest PC", "")
 
 
 @pytest.mark.parametrize("gap", ["\t", "     "])

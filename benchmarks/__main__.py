@@ -18,11 +18,11 @@ from tests.lab.engines import RELEASES, Engine
 from tests.lab.host import LabError, exclusive
 from tests.lab.session import session
 
-from . import chart, growth, machine, report, shared, steps, targets, workload
+from . import chart, growth, machine, report, shared, steps, targets, vps, workload
 from .measure import CHECKOUT, BenchmarkError
 from .results import Results, Sample
 
-_PARTS = ("steps", "ext4", "sizes", "runners", "directory")
+_PARTS = ("steps", "ext4", "sizes", "runners", "directory", "vps")
 _NAME = "benchmarks"
 
 
@@ -62,8 +62,13 @@ def _measure(asked: argparse.Namespace, found: dict[str, Engine]) -> Iterator[Sa
     engines = [found[name] for name in asked.engines]
     sizes = workload.SIZES[:2] if asked.quick else workload.SIZES
     fleets = (1, 2) if asked.quick else (1, 2, 4, 8)
+    if "vps" in asked.parts:
+        for engine in engines:
+            yield from vps.logins(engine, rounds.nothing)
+    if set(asked.parts) == {"vps"}:
+        return
     workload.tarball()
-    if set(asked.parts) != {"ext4"}:
+    if not {"ext4", "vps"} >= set(asked.parts):
         with shared.mounted("xfs") as xfs:
             for engine in engines if "steps" in asked.parts else ():
                 yield from steps.compare(engine, xfs, rounds, packaging_only=False)

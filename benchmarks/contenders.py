@@ -10,6 +10,7 @@ import itertools
 import time
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Any
 
 from tests.lab import images
 from tests.lab.engines import Engine
@@ -162,7 +163,7 @@ class HakuRiverCollection(Contender):
 
     def load(self, newest: bool) -> Run:
         """`haku_sync`."""
-        pinned = {} if newest else {"version": _version(self.tarballs[-2])}
+        pinned: dict[str, Any] = {} if newest else {"version": _version(self.tarballs[-2])}
         return run_module("haku.river.haku_sync", **self.options, **pinned)
 
     def remove_container(self) -> None:

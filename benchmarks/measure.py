@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,22 +58,25 @@ class Run:
     result: Mapping[str, Any] = field(default_factory=dict)
 
 
-def run_module(module: str, /, **options: Any) -> Run:
-    """Run an Ansible module by its full name, as Ansible does on a managed machine."""
+def run_module(module: str, /, within: Sequence[str] = (), **options: Any) -> Run:
+    """Run an Ansible module by its full name, as Ansible does on a managed machine.
+
+    `within` is a command that starts another one somewhere else.
+    """
     collection, _dot, name = module.rpartition(".")
     package = f"ansible_collections.{collection}.plugins.modules.{name}"
-    run = run_python(package, json.dumps({"ANSIBLE_MODULE_ARGS": options}))
+    run = run_python(package, json.dumps({"ANSIBLE_MODULE_ARGS": options}), within=within)
     if run.result.get("failed"):
         raise BenchmarkError(f"{module} failed: {run.result.get('msg')}")
     return run
 
 
-def run_python(package: str, *arguments: str) -> Run:
+def run_python(package: str, *arguments: str, within: Sequence[str] = ()) -> Run:
     """Run `main()` of a Python module in a process of its own; it prints its result as JSON, or nothing."""
     with tempfile.NamedTemporaryFile("r", suffix=".json") as report:
         program = _PROGRAM.format(package=package, report=report.name)
         environment = {**os.environ, "PYTHONPATH": f"{CHECKOUT / '.checkout'}:{CHECKOUT}"}
-        run, output = _measured([sys.executable, "-c", program, *arguments], environment)
+        run, output = _measured([*within, sys.executable, "-c", program, *arguments], environment)
         own = json.load(report)
     result = json.loads(output) if output.strip() else {}
     return Run(own["seconds"], run.process_seconds, own["peak_memory_bytes"], run.read_bytes, run.written_bytes, result)

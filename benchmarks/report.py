@@ -48,6 +48,8 @@ _METHOD = f"""\
 - Bytes are counted at the shared directory's block device, read-ahead included.
 - "Away" is how long nobody could work in the container: stopped, or paused for `docker commit`.
 - With nothing to do, `docker load` and `docker_image_load` load again, as they do not look; HakuRiver compares times.
+- A VPS is made of an image that is there, on an engine that reaches no other machine, beside what people do by hand:
+  `docker run` of the same image, with a command that makes a host key, writes the public key and starts the server.
 - Runners are engines on this one machine and share its processors, so their times grow where those of machines would
   not. A directory of 1,000 versions has 10 of each of 100 environments.
 """
@@ -64,6 +66,7 @@ def markdown(machine: Mapping[str, Any], seen: Results, verdicts: Sequence[Verdi
         *_comparisons(machine, seen),
         "## How cost grows",
         *_growths(seen),
+        *_logins(seen),
         "## Targets",
         targets(verdicts),
         "## How it is measured",
@@ -181,6 +184,17 @@ def _detail(seen: Results, case: Case, step: str) -> list[str]:
         size(seen.median(case, "peak_memory_bytes")),
         *(size(seen.median(case, metric)) for metric in of_the_shared_directory),
     ]
+
+
+def _logins(seen: Results) -> Iterable[str]:
+    cases = sorted(case for case in seen.cases if case.step == results.LOGIN)
+    if cases:
+        rows = [
+            [case.contender, case.engine, seconds(seen.median(case)), seconds(seen.median(case, "process_seconds"))]
+            for case in cases
+        ]
+        yield f"## A {results.LOGIN}"
+        yield table(["by", "on", "time", "whole process"], rows)
 
 
 def _growths(seen: Results) -> Iterable[str]:

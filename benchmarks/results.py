@@ -20,6 +20,10 @@ NOTHING_ANSIBLE = "nothing to do, with Ansible's start-up"
 SIZE = "sync of that change, by size of the environment"
 RUNNERS = "sync of that change, by number of Runners"
 DIRECTORY = "sync with nothing to do, by number of versions in the directory"
+LOGIN = "new VPS, until a command has run in it by SSH"
+
+NOTHING_SHARED = "-"
+"""In place of the kind of shared directory, where a step has none."""
 
 _METRICS = (
     "seconds",

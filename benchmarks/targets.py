@@ -45,7 +45,12 @@ def verdicts(seen: Results) -> list[Verdict]:
     """Judge everything that was measured, engine by engine; targets of steps that were left out are not there."""
     found: list[Verdict] = []
     for engine in dict.fromkeys(case.engine for case in seen.cases):
-        found += [*_packaging(seen, engine), *_synchronising(seen, engine), *_growth(seen, engine)]
+        found += [
+            *_packaging(seen, engine),
+            *_synchronising(seen, engine),
+            *_growth(seen, engine),
+            _login(seen, engine),
+        ]
     found += _memory(seen)
     return [verdict for verdict in found if verdict.measured is not None]
 
@@ -91,6 +96,11 @@ def _growth(seen: Results, engine: str) -> Iterator[Verdict]:
     versions = Case(results.DIRECTORY, engine, "xfs", HAKU_RIVER)
     what = "1,000 versions of 100 environments: time of a sync with nothing to do, of that with one version"
     yield Verdict(what, f"{engine}, xfs", 1.2, seen.ratio(versions.at(1000), versions, "process_seconds"))
+
+
+def _login(seen: Results, engine: str) -> Verdict:
+    took = seen.median(Case(results.LOGIN, engine, results.NOTHING_SHARED, HAKU_RIVER), "process_seconds")
+    return Verdict(results.LOGIN, engine, 3, took, _SECONDS)
 
 
 def _memory(seen: Results) -> Iterator[Verdict]:

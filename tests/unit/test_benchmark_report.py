@@ -15,6 +15,7 @@ from benchmarks import chart, report, results, targets
 from benchmarks.contenders import DOCKER, HAKU_RIVER, HAKURIVER
 from benchmarks.results import Case, Results, Sample
 from benchmarks.steps import PING, turns
+from benchmarks.vps import BY_HAND
 
 MACHINE: dict[str, Any] = {
     "date": "2026-01-01",
@@ -168,6 +169,15 @@ def test_the_report_shows_growth_beside_the_smallest() -> None:
     seen = Results([*taken(size, 0.1), *taken(size.at(4), 0.11)])
     text = report.markdown(MACHINE, seen, [], "make bench", "benchmarks.svg")
     assert "| 4 | haku.river | d28 | 0.11 s, 1.10× |" in text
+
+
+def test_the_report_tells_how_long_a_machine_to_log_in_to_takes() -> None:
+    ours = case(results.LOGIN, shared=results.NOTHING_SHARED)
+    seen = Results([*taken(ours, 1.5), *taken(ours.by(BY_HAND), 0.5)])
+    assert verdict(seen, results.LOGIN).met is True
+    assert verdict(Results(taken(ours, 2.5)), results.LOGIN).met is False
+    text = report.markdown(MACHINE, seen, [], "make bench", "benchmarks.svg")
+    assert "| docker run | d28 | 0.50 s | 1.50 s |" in text
 
 
 def test_the_chart_is_an_image_with_a_bar_for_each_contender() -> None:

@@ -118,7 +118,7 @@ class Catalogue:
 
     # Changing it
 
-    def lock(self, environment: str, timeout_seconds: float) -> AbstractContextManager[None]:
+    def lock(self, environment: str, timeout_seconds: float) -> AbstractContextManager[object]:
         """Keep every other packager and pruner of this environment away, on whichever machine."""
         return exclusive(self.path / f".{environment}.lock", timeout_seconds, f"packaging {environment}")
 

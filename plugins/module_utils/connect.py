@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from ansible_collections.haku.river.plugins.module_utils.errors import EngineErr
 
 try:
     import docker
+    from docker.constants import DEFAULT_DOCKER_API_VERSION
     from docker.context import ContextAPI
     from docker.errors import DockerException
     from docker.tls import TLSConfig
@@ -208,15 +210,17 @@ def _given_by(environment: Mapping[str, str]) -> list[tuple[str, str]]:
 
 
 def _open(place: Candidate, settings: EngineSettings) -> Engine:
-    client: Any = _Client(
-        base_url=place.url,
-        version=settings.api_version,
-        timeout=settings.timeout,
-        tls=_tls(place, settings.tls_hostname) or False,
-    )
+    tls = _tls(place, settings.tls_hostname) or False
+    open_client = functools.partial(_Client, base_url=place.url, timeout=settings.timeout, tls=tls)
+    asked = settings.api_version
+    client: Any = open_client(version=DEFAULT_DOCKER_API_VERSION if asked == "auto" else asked)
     # The SDK's own `ping` keeps to itself who has answered.
-    answer = client._get(client._url("/_ping"))
+    answer = client._get(client._url("/_ping", versioned_api=asked != "auto"))
     client._raise_for_status(answer)
+    if asked == "auto":
+        # The answer tells the version, too. The SDK would ask the engine to describe itself, which takes that a while.
+        client.close()
+        client = open_client(version=answer.headers.get("Api-Version") or asked)
     return Engine(
         client,
         place.url,

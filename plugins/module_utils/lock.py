@@ -23,11 +23,12 @@ _POLL_SECONDS = 0.2
 
 
 @contextmanager
-def exclusive(path: Path, timeout_seconds: float, what: str) -> Iterator[None]:
+def exclusive(path: Path, timeout_seconds: float, what: str) -> Iterator[int]:
     """Hold the lock at `path` for the block; wait at most `timeout_seconds` for whoever holds it.
 
-    `flock` works between the machines of an NFS 4, CephFS or Lustre (`-o flock`) mount. `what` says in errors what
-    the lock is for. The file stays when the lock is released: removing it would let two in at once.
+    The value is when it was last held, in nanoseconds of Unix time: what somebody has seen later is still so. `flock`
+    works between the machines of an NFS 4, CephFS or Lustre (`-o flock`) mount. `what` says in errors what the lock is
+    for. The file stays when the lock is released: removing it would let two in at once.
     """
     try:
         descriptor = open_lock(path)
@@ -38,8 +39,13 @@ def exclusive(path: Path, timeout_seconds: float, what: str) -> Iterator[None]:
         ) from error
     try:
         _acquire(descriptor, path, timeout_seconds, what)
+        last_held_ns = os.fstat(descriptor).st_mtime_ns
         _sign(descriptor)
-        yield
+        try:
+            yield last_held_ns
+        finally:
+            with suppress(OSError):
+                os.utime(descriptor, ns=(time.time_ns(), time.time_ns()))
     finally:
         os.close(descriptor)
 

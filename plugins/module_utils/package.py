@@ -90,7 +90,7 @@ def _indexed(catalogue: Catalogue, check_mode: bool) -> Iterator[list[str]]:
             warnings.extend(catalogue.refreshed_index())
 
 
-def _lock(catalogue: Catalogue, wish: Packaging, check_mode: bool) -> AbstractContextManager[None]:
+def _lock(catalogue: Catalogue, wish: Packaging, check_mode: bool) -> AbstractContextManager[object]:
     return nullcontext() if check_mode else catalogue.lock(wish.environment, wish.lock_timeout_seconds)
 
 

@@ -40,19 +40,21 @@ def plan_removal(wish: Synchronising, stock: Stock) -> tuple[str, ...]:
 def synchronise(engine: Engine, source: Source[V], wish: Synchronising, check_mode: bool) -> Outcome:
     """Bring the image `wish.reference` to the wanted version; with nothing to do, that is an inspect and a listing."""
     began = time.monotonic()
-    outcome = although_pruned(
-        lambda: settled(wish, see(engine, source, wish)) or _change(engine, source, wish, check_mode)
-    )
+    outcome = although_pruned(lambda: _synchronise(engine, source, wish, check_mode))
     seconds = None if check_mode else round(time.monotonic() - began, 3)
     facts = {**outcome.facts, "seconds": seconds}
     return replace(outcome, facts=facts, warnings=(*engine.warnings, *source.warnings, *outcome.warnings))
 
 
-def _change(engine: Engine, source: Source[V], wish: Synchronising, check_mode: bool) -> Outcome:
+def _synchronise(engine: Engine, source: Source[V], wish: Synchronising, check_mode: bool) -> Outcome:
+    seen = see(engine, source, wish)
+    outcome = settled(wish, seen)
+    if outcome:
+        return outcome
     # A module's code is compiled anew in every run on every machine, and usually there is nothing to do.
     from ansible_collections.haku.river.plugins.module_utils.sync_change import bring
 
-    return bring(engine, source, wish, check_mode)
+    return bring(engine, source, wish, seen, check_mode)
 
 
 def remove(engine: Engine, wish: Synchronising, check_mode: bool) -> Outcome:

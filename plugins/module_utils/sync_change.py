@@ -22,6 +22,7 @@ from ansible_collections.haku.river.plugins.module_utils.stock import Stock
 from ansible_collections.haku.river.plugins.module_utils.sync_view import (
     NO_LOAD,
     Delta,
+    Seen,
     Synchronising,
     machine_lock,
     nothing_done,
@@ -81,24 +82,26 @@ def plan_sync(wish: Synchronising, stock: Stock, wanted: ArchivedImage | None, b
     return Plan(tag, load, keep_as, (*remove, *stock.stale), tuple(it for it in newest_first if it not in gone))
 
 
-def bring(engine: Engine, source: Source[V], wish: Synchronising, check_mode: bool) -> Outcome:
+def bring(engine: Engine, source: Source[V], wish: Synchronising, seen: Seen[V], check_mode: bool) -> Outcome:
     """Do what there is to do, or forecast it; `Vanished` if the version is pruned meanwhile."""
-    with nullcontext() if check_mode else machine_lock(engine, wish):
-        # Who held the lock may have done it meanwhile, so look again.
-        seen = see(engine, source, wish)
-        outcome = settled(wish, seen)
-        if outcome:
-            return outcome
-        versions, current, target, wanted = seen.versions, seen.current, seen.target, seen.wanted
-        there = None if wanted is None else engine.find_image(wish.version_reference(wanted))
+    with nullcontext(0) if check_mode else machine_lock(engine, wish) as last_held_ns:
+        if last_held_ns >= seen.at_ns:
+            # Who held the lock may have done it meanwhile.
+            seen = see(engine, source, wish)
+            outcome = settled(wish, seen)
+            if outcome:
+                return outcome
+        current, target, wanted = seen.current, seen.target, seen.wanted
+        stock = take_stock(engine, wish, current, seen.versions)
+        kept = stock.versions.get(wanted) if wanted is not None else None
+        there = engine.find_image(kept) if kept else None
         if there and there.timestamp == wanted:
-            return _tag(engine, wish, take_stock(engine, wish, current, versions), there, check_mode)
+            return _tag(engine, wish, stock, there, check_mode)
         if target is None:
-            raise seen.unlisted or _nowhere(source, wish, versions)
+            raise seen.unlisted or _nowhere(source, wish, seen.versions)
         with source.open(target) as archive:
             if current and current.is_one_of(archive.image.identity):
                 return nothing_done(wish, target.timestamp, current.id, archive.bytes_read)
-            stock = take_stock(engine, wish, current, versions)
             base = _base(engine, wish, archive.image, current, stock)
             return _load_or_tag(engine, wish, stock, target, archive, base, check_mode)
 

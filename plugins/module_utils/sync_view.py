@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import enum
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -90,9 +91,11 @@ def choose(wish: Synchronising, versions: Sequence[V]) -> V | None:
 class Seen(Generic[V]):
     """What a listing and an inspect tell. `target` is the version that is wanted, `wanted` its timestamp.
 
-    `unlisted` is why the source could not be listed, which does not matter as long as the pinned version is here.
+    `at_ns` is when they began, in nanoseconds of Unix time. `unlisted` is why the source could not be listed, which
+    does not matter as long as the pinned version is here.
     """
 
+    at_ns: int
     versions: Sequence[V]
     current: Image | None
     target: V | None
@@ -102,15 +105,16 @@ class Seen(Generic[V]):
 
 def see(engine: Engine, source: Source[V], wish: Synchronising) -> Seen[V]:
     """Look at the source and at the image that people use."""
+    at_ns = time.time_ns()
     current = engine.find_image(wish.reference)
     try:
         versions = source.versions(wish.environment)
     except HakuError as error:
         if wish.version is None:
             raise
-        return Seen((), current, None, wish.version, error)
+        return Seen(at_ns, (), current, None, wish.version, error)
     target = choose(wish, versions)
-    return Seen(versions, current, target, target.timestamp if target else wish.version)
+    return Seen(at_ns, versions, current, target, target.timestamp if target else wish.version)
 
 
 def settled(wish: Synchronising, seen: Seen[V]) -> Outcome | None:
@@ -135,8 +139,8 @@ def take_stock(
     return Stock(current, by_version(tags), used, stale, newest, tuple(image.id for image in listed))
 
 
-def machine_lock(engine: Engine, wish: Synchronising) -> AbstractContextManager[None]:
-    """Let one process of this user at a time synchronise an environment on an engine.
+def machine_lock(engine: Engine, wish: Synchronising) -> AbstractContextManager[int]:
+    """Let one process of this user at a time synchronise an environment on an engine; see `exclusive` for the value.
 
     Whatever the `image_tag` is: former versions and unfinished images belong to all of them.
     """

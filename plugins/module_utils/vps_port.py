@@ -132,7 +132,7 @@ def is_in_use(error: EngineError) -> bool:
     return bool(_IN_USE.search(error.cause))
 
 
-def choosing(engine: Engine) -> AbstractContextManager[None]:
+def choosing(engine: Engine) -> AbstractContextManager[object]:
     """Let one process of this user at a time choose a port and create the container that takes it."""
     path = local_path(engine.identity, "ports")
     return exclusive(path, _LOCK_SECONDS, "choosing a port")

@@ -18,11 +18,11 @@ from tests.lab.engines import RELEASES, Engine
 from tests.lab.host import LabError, exclusive
 from tests.lab.session import session
 
-from . import chart, growth, machine, report, shared, steps, targets, vps, workload
+from . import chart, growth, machine, report, runners, shared, steps, targets, vps, workload
 from .measure import CHECKOUT, BenchmarkError
 from .results import Results, Sample
 
-_PARTS = ("steps", "ext4", "sizes", "runners", "directory", "vps")
+_PARTS = ("steps", "ext4", "sizes", "runners", "directory", "ssh", "vps")
 _NAME = "benchmarks"
 
 
@@ -65,10 +65,12 @@ def _measure(asked: argparse.Namespace, found: dict[str, Engine]) -> Iterator[Sa
     if "vps" in asked.parts:
         for engine in engines:
             yield from vps.logins(engine, rounds.nothing)
-    if set(asked.parts) == {"vps"}:
+    if "ssh" in asked.parts:
+        yield from runners.nothing_to_do(2 * rounds.nothing)
+    if {"ssh", "vps"} >= set(asked.parts):
         return
     workload.tarball()
-    if not {"ext4", "vps"} >= set(asked.parts):
+    if not {"ext4", "ssh", "vps"} >= set(asked.parts):
         with shared.mounted("xfs") as xfs:
             for engine in engines if "steps" in asked.parts else ():
                 yield from steps.compare(engine, xfs, rounds, packaging_only=False)

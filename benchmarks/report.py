@@ -33,7 +33,8 @@ _METHOD = f"""\
 - A ratio is their time divided by haku.river's: above 1, haku.river is faster.
 - The time of a module (haku.river's and community.docker's alike) is that of its work, without Python's start and
   imports; that of a command line is all of it. "Whole process" has the start in it for all. Ansible's own start-up
-  comes on top of either module: see the lines "{results.NOTHING_ANSIBLE}".
+  comes on top of either module: see the lines "{results.NOTHING_ANSIBLE}", where Ansible runs on this one machine and
+  has no way to go, and "{results.NOTHING_BY_SSH}", where it goes to machines as it does to Runners.
 - Before each measurement all writing has ended and no tarball is in the page cache. haku.river's time includes making
   the tarball durable (fsync), which no other contender does; "on the disk" is the time until nothing is left to be
   written, which is when a power failure takes nothing away any more.
@@ -66,7 +67,8 @@ def markdown(machine: Mapping[str, Any], seen: Results, verdicts: Sequence[Verdi
         *_comparisons(machine, seen),
         "## How cost grows",
         *_growths(seen),
-        *_logins(seen),
+        *_aside(seen, results.NOTHING_BY_SSH),
+        *_aside(seen, results.LOGIN),
         "## Targets",
         targets(verdicts),
         "## How it is measured",
@@ -186,15 +188,21 @@ def _detail(seen: Results, case: Case, step: str) -> list[str]:
     ]
 
 
-def _logins(seen: Results) -> Iterable[str]:
-    cases = sorted(case for case in seen.cases if case.step == results.LOGIN)
+def _aside(seen: Results, step: str) -> Iterable[str]:
+    cases = sorted(case for case in seen.cases if case.step == step)
     if cases:
         rows = [
-            [case.contender, case.engine, seconds(seen.median(case)), seconds(seen.median(case, "process_seconds"))]
+            [
+                case.contender,
+                case.engine,
+                seconds(seen.median(case)),
+                seconds(seen.median(case, "process_seconds")),
+                ratio(seen.ratio(case, case.by(HAKU_RIVER), "process_seconds")),
+            ]
             for case in cases
         ]
-        yield f"## A {results.LOGIN}"
-        yield table(["by", "on", "time", "whole process"], rows)
+        yield f"## {step[0].upper()}{step[1:]}"
+        yield table(["by", "on", "time", "whole process", "ratio"], rows)
 
 
 def _growths(seen: Results) -> Iterable[str]:

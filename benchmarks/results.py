@@ -17,13 +17,14 @@ FIRST_SYNC = "first sync"
 CHANGE_SYNC = "sync of that change"
 NOTHING_SYNC = "sync with nothing to do"
 NOTHING_ANSIBLE = "nothing to do, with Ansible's start-up"
+NOTHING_BY_SSH = "nothing to do, with Ansible's start-up, by SSH"
 SIZE = "sync of that change, by size of the environment"
 RUNNERS = "sync of that change, by number of Runners"
 DIRECTORY = "sync with nothing to do, by number of versions in the directory"
 LOGIN = "new VPS, until a command has run in it by SSH"
 
 NOTHING_SHARED = "-"
-"""In place of the kind of shared directory, where a step has none."""
+"""In place of the kind of shared directory, where it has no part in a step."""
 
 _METRICS = (
     "seconds",

@@ -50,6 +50,7 @@ def verdicts(seen: Results) -> list[Verdict]:
             *_synchronising(seen, engine),
             *_growth(seen, engine),
             _login(seen, engine),
+            _nothing(seen, engine),
         ]
     found += _memory(seen)
     return [verdict for verdict in found if verdict.measured is not None]
@@ -82,9 +83,6 @@ def _synchronising(seen: Results, engine: str) -> Iterator[Verdict]:
     first = Case(results.FIRST_SYNC, engine, "xfs", HAKU_RIVER)
     ratio = seen.ratio(first, first.by(DOCKER))
     yield Verdict("first sync: time, of that of `docker load`", f"{engine}, xfs", 1.05, ratio)
-    nothing = Case(results.NOTHING_ANSIBLE, engine, "xfs", HAKU_RIVER)
-    ratio = seen.ratio(nothing, nothing.by(PING))
-    yield Verdict("nothing to do: wall time, of that of ansible.builtin.ping", f"{engine}, xfs", 1.3, ratio)
     read = _told_bytes(seen, Case(results.NOTHING_SYNC, engine, "xfs", HAKU_RIVER))
     yield Verdict("nothing to do: bytes read of tarballs", f"{engine}, xfs", 0, read, _BYTES)
 
@@ -101,6 +99,12 @@ def _growth(seen: Results, engine: str) -> Iterator[Verdict]:
 def _login(seen: Results, engine: str) -> Verdict:
     took = seen.median(Case(results.LOGIN, engine, results.NOTHING_SHARED, HAKU_RIVER), "process_seconds")
     return Verdict(results.LOGIN, engine, 3, took, _SECONDS)
+
+
+def _nothing(seen: Results, where: str) -> Verdict:
+    nothing = Case(results.NOTHING_BY_SSH, where, results.NOTHING_SHARED, HAKU_RIVER)
+    ratio = seen.ratio(nothing, nothing.by(PING))
+    return Verdict("nothing to do: wall time, of that of ansible.builtin.ping", where, 1.3, ratio)
 
 
 def _memory(seen: Results) -> Iterator[Verdict]:

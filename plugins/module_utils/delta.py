@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible_collections.haku.river.plugins.module_utils.ahead import ahead
 from ansible_collections.haku.river.plugins.module_utils.archive import Archive, ArchivedImage, Layer
@@ -16,7 +16,7 @@ from ansible_collections.haku.river.plugins.module_utils.engine import Engine
 from ansible_collections.haku.river.plugins.module_utils.errors import Refused
 from ansible_collections.haku.river.plugins.module_utils.image import Image
 from ansible_collections.haku.river.plugins.module_utils.storage import StorageError, stored_image
-from ansible_collections.haku.river.plugins.module_utils.tarball import Blob, stream_image
+from ansible_collections.haku.river.plugins.module_utils.tarball import Blob, Stream, stream_image
 
 # While an engine answers one more inspect, or lists all images, it loads about as many bytes.
 _WORTH_AN_INSPECT_BYTES = 100_000
@@ -118,11 +118,11 @@ def _load_on(engine: Engine, archive: Archive, base: Base, reference: str) -> Im
         raise
 
 
-def _loaded(engine: Engine, archive: Archive, stream: Iterable[bytes], reference: str) -> Image:
+def _loaded(engine: Engine, archive: Archive, stream: Stream, reference: str) -> Image:
     """Have the engine load a stream; `Refused` unless it then has exactly the archive's image."""
     wanted = archive.image
-    with closing(ahead(stream)) as chunks:
-        engine.load(chunks, archive.name)
+    with closing(ahead(stream.chunks)) as chunks:
+        engine.load(replace(stream, chunks=chunks), archive.name)
     loaded = engine.find_image(reference)
     if loaded is None or not loaded.is_one_of(wanted.identity):
         raise Refused(

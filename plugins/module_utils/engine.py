@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import io
-import re
 import tarfile
 import threading
 import time
@@ -16,11 +15,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.haku.river.plugins.module_utils import podman
 from ansible_collections.haku.river.plugins.module_utils.engine_words import own_words, progress
-from ansible_collections.haku.river.plugins.module_utils.errors import EngineError, HakuError, Refused
+from ansible_collections.haku.river.plugins.module_utils.errors import EngineError, Refused
 from ansible_collections.haku.river.plugins.module_utils.following import ContainerExit, ContainerOutput
 from ansible_collections.haku.river.plugins.module_utils.image import Image, ListedImage, run_configuration
 from ansible_collections.haku.river.plugins.module_utils.sdk_errors import (
@@ -29,6 +28,9 @@ from ansible_collections.haku.river.plugins.module_utils.sdk_errors import (
     NotFound,
     RequestException,
 )
+
+if TYPE_CHECKING:
+    from ansible_collections.haku.river.plugins.module_utils.tarball import Stream
 
 _CHUNK_BYTES = 1 << 20
 # Commit, save and load are silent for as long as the disk needs; an engine that died closes the connection.
@@ -156,17 +158,16 @@ class Engine:
         with self.saying(f"Cannot save image {reference}", remedy="Check the disk of the engine"), self._patient():
             yield from self.client.get_image(reference, chunk_size=_CHUNK_BYTES)
 
-    def load(self, tarball: Iterable[bytes], what: str) -> None:
+    def load(self, tarball: Stream, what: str) -> None:
         """Stream a tarball to the engine, as `docker load` does; `what` names it in errors.
 
         `Refused` if the engine will not have it.
         """
-        self._check_streams()
         remedy = "Check the engine's disk and its log (journalctl -u docker), then try again"
         refusal = None
         with self.saying(f"The engine cannot load {what}", remedy=remedy), self._patient():
             try:
-                for message in progress(self.client.load_image(_not_empty(tarball), quiet=True)):
+                for message in progress(self.client.load_image(_Body(tarball), quiet=True)):
                     # An answer with an error status has a message, and one that fails half way an error.
                     refusal = refusal or message.get("error") or message.get("message")
             except APIError as error:
@@ -174,22 +175,6 @@ class Engine:
         if refusal:
             cause = podman.load_refusal(refusal) if self.is_podman else refusal
             raise Refused(f"The engine cannot load {what}", where=self.url, cause=cause, remedy=remedy)
-
-    def _check_streams(self) -> None:
-        """Raise `HakuError` for an SDK whose sockets do not know how its HTTP library sends a stream.
-
-        From 2.29 on, requests leaves that to urllib3, of whose connections those of the SDK are a kind from 6.1 on.
-        """
-        import docker
-        import requests
-
-        sdk, library = docker.__version__, requests.__version__
-        if not self.url.startswith("tcp:") and _release(sdk) < (6, 1) and _release(library) >= (2, 29):
-            raise HakuError(
-                f"Docker SDK {sdk} cannot send an image to the engine by way of requests {library}",
-                where=self.url,
-                remedy="Install a newer SDK (pip install 'docker>=6.1'), or both as packages of the distribution",
-            )
 
     # Containers
 
@@ -437,11 +422,15 @@ class Engine:
                     self.client.timeout = self._usual_timeout
 
 
-def _not_empty(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """In HTTP's chunked coding an empty chunk ends the body."""
-    return (chunk for chunk in chunks if chunk)
+class _Body:
+    """A request's body whose length is known. Without it, HTTP's chunked coding would have each chunk copied again.
 
+    The SDK's HTTP library looks for the attribute `len`: https://github.com/psf/requests/blob/main/src/requests/utils.py
+    """
 
-def _release(version: str) -> tuple[int, ...]:
-    """The first two numbers of a library's version."""
-    return tuple(map(int, re.findall(r"\d+", version)[:2]))
+    def __init__(self, tarball: Stream) -> None:
+        self.len = tarball.size_bytes
+        self._chunks = tarball.chunks
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._chunks)

@@ -124,19 +124,34 @@ def shared_layers(former: Archive | None, diff_ids: Sequence[str]) -> tuple[Laye
     return tuple(shared)
 
 
+@dataclass(frozen=True)
+class Stream:
+    """A tarball on its way to an engine: its chunks, and how many bytes they are together."""
+
+    chunks: Iterable[bytes]
+    size_bytes: int
+
+
 def stream_image(
     config: bytes, layers: Sequence[Blob], contents: Iterable[tuple[Blob, Iterable[bytes]]], reference: str
-) -> Iterator[bytes]:
+) -> Stream:
     """Stream an image in the normal form to an engine, with the content of only some of its layers.
 
     `layers` are all of them, from the base up, as the engine has or gets them. The index comes last: where a content
     turns out to be wrong and raises, the engine never sees an image whose layers are not what the index says.
     """
+    sent = tuple(contents)
+    index = tuple(_index(config, layers, reference))
+    size_bytes = sum(tarfile.BLOCKSIZE + blob.size_bytes + len(_padding(blob.size_bytes)) for blob, _chunks in sent)
+    return Stream(_streamed(sent, index), size_bytes + sum(map(len, index)))
+
+
+def _streamed(contents: Iterable[tuple[Blob, Iterable[bytes]]], index: Iterable[bytes]) -> Iterator[bytes]:
     for blob, chunks in contents:
         yield _header(blob.path, blob.size_bytes)
         yield from chunks
         yield _padding(blob.size_bytes)
-    yield from _index(config, layers, reference)
+    yield from index
 
 
 def _write_layer(file: BinaryIO, write: Callable[[bytes], int], diff_id: str, source: LayerSource) -> Blob:

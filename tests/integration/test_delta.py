@@ -121,7 +121,7 @@ def on_pulled_base(engines: dict[str, Engine], tmp_path: Path) -> Iterator[Envir
     compressed = gzip.compress(layer, compresslevel=1)
     blob = Blob(f"sha256:{sha256(compressed)}", len(compressed), f"{LAYER_TYPE}+gzip")
     base = stream_image(hand_made(layer, Cmd=["sh"]).config, [blob], [(blob, [compressed])], PULLED)
-    engine.docker("load", stdin=b"".join(base))
+    engine.docker("load", stdin=b"".join(base.chunks))
     (tmp_path / "shared/hakuriver-containers").mkdir(parents=True)
     environment = Environment(engine, "on-pulled-base", tmp_path / "shared")
     environment.create(PULLED)

@@ -105,7 +105,8 @@ def assert_packaged_next_time(host: Machine, inventory: Path) -> None:
     host.docker("start", NAME)
     host.docker("exec", NAME, "touch", "/again")
     with start(host, "haku_tar", inventory) as again:
-        assert outcome(again)[0]
+        succeeded, said = outcome(again)
+    assert succeeded, said
     (tarball,) = TARBALLS.glob(f"*{NAME}-*")
     version = tarball.stem.rpartition("-")[2]
     assert references(host) == f"hakuriver/{NAME}:host-{version}"

@@ -110,8 +110,9 @@ def test_the_most_that_any_run_has_read_is_judged() -> None:
 
 
 def test_nothing_to_do_is_held_against_a_ping() -> None:
-    ours = case(results.NOTHING_ANSIBLE)
-    assert verdict(Results([*taken(ours, 1.2), *taken(ours.by(PING), 1)]), "nothing to do: wall time").met
+    ours = case(results.NOTHING_BY_SSH, shared=results.NOTHING_SHARED)
+    assert verdict(Results([*taken(ours, 1.2), *taken(ours.by(PING), 1)]), "nothing to do: wall time").met is True
+    assert verdict(Results([*taken(ours, 1.4), *taken(ours.by(PING), 1)]), "nothing to do: wall time").met is False
 
 
 def test_growth_is_held_against_the_smallest() -> None:
@@ -177,7 +178,7 @@ def test_the_report_tells_how_long_a_machine_to_log_in_to_takes() -> None:
     assert verdict(seen, results.LOGIN).met is True
     assert verdict(Results(taken(ours, 2.5)), results.LOGIN).met is False
     text = report.markdown(MACHINE, seen, [], "make bench", "benchmarks.svg")
-    assert "| docker run | d28 | 0.50 s | 1.50 s |" in text
+    assert "| docker run | d28 | 0.50 s | 1.50 s | 0.60× |" in text
 
 
 def test_the_chart_is_an_image_with_a_bar_for_each_contender() -> None:

@@ -7,14 +7,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
-from typing import Any
 
-import pytest
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
-from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
 
 
 class Client:
@@ -31,19 +26,6 @@ class Client:
         assert self.let_go[container].wait(timeout)
 
 
-class Loads:
-    """A client that takes what is loaded."""
-
-    timeout = 60
-
-    def __init__(self, sent: list[bytes]) -> None:
-        self._sent = sent
-
-    def load_image(self, data: Iterable[bytes], **_options: Any) -> Iterator[dict[str, str]]:
-        self._sent.extend(data)
-        return iter(())
-
-
 def test_long_calls_at_once_leave_the_time_limit_as_it_was() -> None:
     client = Client("first", "second")
     engine = Engine(client, "unix:///engine", reopen=lambda: engine)
@@ -57,26 +39,3 @@ def test_long_calls_at_once_leave_the_time_limit_as_it_was() -> None:
             client.let_go[container].set()
             stopping[container].result()
     assert client.timeout == 60
-
-
-@pytest.mark.parametrize(
-    ("url", "sdk", "requests", "refused"),
-    [
-        ("unix:///run/docker.sock", "5.0.3", "2.28.2", False),
-        ("unix:///run/docker.sock", "5.0.3", "2.31.0", True),
-        ("ssh://host", "6.0.1", "2.29.0", True),
-        ("tcp://host:2376", "5.0.3", "2.31.0", False),
-        ("unix:///run/docker.sock", "6.1.0", "2.31.0", False),
-        ("unix:///run/docker.sock", "7.1.0", "2.32.4", False),
-    ],
-)
-def test_libraries_that_cannot_send_a_stream_together_are_named(
-    monkeypatch: pytest.MonkeyPatch, url: str, sdk: str, requests: str, refused: bool
-) -> None:
-    monkeypatch.setattr("docker.__version__", sdk)
-    monkeypatch.setattr("requests.__version__", requests)
-    sent: list[bytes] = []
-    engine = Engine(Loads(sent), url, reopen=lambda: engine)
-    with pytest.raises(HakuError, match=f"Docker SDK {sdk} .* requests {requests}") if refused else nullcontext():
-        engine.load([b"tarball"], "my-env")
-    assert sent == ([] if refused else [b"tarball"])

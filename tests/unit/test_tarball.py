@@ -18,6 +18,7 @@ from ansible_collections.haku.river.plugins.module_utils.errors import ArchiveEr
 from ansible_collections.haku.river.plugins.module_utils.image import portable_configuration
 from ansible_collections.haku.river.plugins.module_utils.tarball import (
     Blob,
+    Stream,
     Written,
     portable_config,
     stream_image,
@@ -30,7 +31,7 @@ BASE = tar_of({"bin/sh": b"shell" * 999})
 CHANGE = tar_of({"etc/motd": b"welcome"})
 
 
-def whole_stream(archive: Archive) -> Iterator[bytes]:
+def whole_stream(archive: Archive) -> Stream:
     blobs = [Blob.of_layer(layer) for layer in archive.image.layers]
     contents = ((Blob.of_layer(layer), archive.stored(layer)) for layer in archive.image.distinct_layers)
     return stream_image(archive.image.config, blobs, contents, "a/b:c")
@@ -103,7 +104,9 @@ def test_the_stream_for_an_engine_is_an_image_of_its_own(layout: str, tmp_path: 
     image = hand_made(BASE, CHANGE)
     path = getattr(image, layout)(tmp_path / "source")
     with open_archive(path) as archive:
-        (tmp_path / "stream").write_bytes(b"".join(whole_stream(archive)))
+        stream = whole_stream(archive)
+        (tmp_path / "stream").write_bytes(b"".join(stream.chunks))
+    assert (tmp_path / "stream").stat().st_size == stream.size_bytes
     with open_archive(tmp_path / "stream") as streamed:
         assert streamed.image.config == image.config
         assert [b"".join(streamed.uncompressed(layer)) for layer in streamed.image.layers] == [BASE, CHANGE]
@@ -115,7 +118,7 @@ def test_a_tarball_cut_short_meanwhile_breaks_the_stream_before_the_index(tmp_pa
     with open_archive(path) as archive:
         os.truncate(path, archive.image.layers[-1].offset + 1)
         with pytest.raises(ArchiveError, match="cut short"):
-            passed.extend(whole_stream(archive))
+            passed.extend(whole_stream(archive).chunks)
     assert b"json" not in b"".join(passed)
 
 

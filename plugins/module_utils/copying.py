@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
+import struct
 from collections.abc import Callable
 from typing import BinaryIO
 
@@ -16,11 +18,15 @@ from ansible_collections.haku.river.plugins.module_utils.ahead import CHUNK_BYTE
 
 # A reflink shares whole blocks of the file system; 64 KiB is the largest that one has on common machines.
 _BLOCK_BYTES = 64 << 10
-_PIECE_BYTES = 256 << 20
+_PIECE_BYTES = 8 << 20
+_READ_AHEAD_BYTES = 4 * _PIECE_BYTES
 _FLUSH_BYTES = 8 << 20
 _SYNC_FILE_RANGE_WRITE = 2  # linux/fs.h
+_FICLONERANGE = 0x4020940D  # linux/fs.h, where ioctl has its usual encoding; elsewhere it is unknown, and copies serve
+_CLONE_RANGE = struct.Struct("=qQQQ")  # struct file_clone_range: source, its offset, length, offset in the target
 # What kernels and file systems answer that cannot copy within themselves, or not between these two.
 _CANNOT = (errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF, errno.ETXTBSY, errno.EPERM)
+_CANNOT_CLONE = (*_CANNOT, errno.ENOTTY)
 
 
 class WriteBehind:
@@ -42,18 +48,29 @@ class WriteBehind:
     def clone(self, source: int, end: int) -> None:
         """Copy a descriptor's bytes, from the file's own position up to `end`, to the same place in the file.
 
-        `copy_file_range` makes a reflink of them where the file system can (XFS, Btrfs, NFS 4.2 over them), which takes
-        neither time nor space, and copies them inside the kernel elsewhere. A reflink has to begin and end at blocks,
-        so the rest of the last block is copied apart.
+        Where the file system can share blocks (XFS, Btrfs, NFS 4.2 over them), this takes neither time nor space. Such
+        a reflink has to begin and end at blocks, so the rest of the last block is copied apart. Elsewhere
+        `copy_file_range` copies inside the kernel, or inside the file server.
         """
         self._file.flush()
+        start = self._file.tell()
         blocks_end = end - end % _BLOCK_BYTES
-        while self._file.tell() < end:
-            start = self._file.tell()
-            piece_end = min(start + _PIECE_BYTES, blocks_end if start < blocks_end else end)
-            self._clone_piece(source, start, piece_end - start)
+        if start < blocks_end and _share_blocks(source, self._file.fileno(), start, blocks_end - start):
+            self._begun = self._file.seek(blocks_end)
+        self._copy(source, end)
 
-    def _clone_piece(self, source: int, start: int, size_bytes: int) -> None:
+    def _copy(self, source: int, end: int) -> None:
+        start = told = self._file.tell()
+        # What a file server copies by itself has no need to be read here.
+        reads_here = os.major(os.fstat(source).st_dev) != 0
+        while start < end:
+            while reads_here and told < min(start + _READ_AHEAD_BYTES, end):
+                os.posix_fadvise(source, told, _PIECE_BYTES, os.POSIX_FADV_WILLNEED)
+                told += _PIECE_BYTES
+            self._copy_piece(source, start, min(_PIECE_BYTES, end - start))
+            start = self._file.tell()
+
+    def _copy_piece(self, source: int, start: int, size_bytes: int) -> None:
         try:
             copied = os.copy_file_range(source, self._file.fileno(), size_bytes, start, start)
         except OSError as error:
@@ -73,6 +90,20 @@ class WriteBehind:
             self._file.flush()
             _begin_writing(self._file.fileno(), self._begun, end - self._begun)
             self._begun = end
+
+
+def _share_blocks(source: int, target: int, offset: int, size_bytes: int) -> bool:
+    """Have two files share their blocks of one range; False where their file system can't, and nothing was done.
+
+    See ioctl_ficlonerange(2).
+    """
+    try:
+        fcntl.ioctl(target, _FICLONERANGE, _CLONE_RANGE.pack(source, offset, size_bytes, offset))
+    except OSError as error:
+        if error.errno not in _CANNOT_CLONE:
+            raise
+        return False
+    return True
 
 
 def _sync_file_range() -> Callable[[int, int, int], object]:

@@ -21,6 +21,7 @@ from tests.lab.machines import BARE, Machine
 
 START = "Start the engine, now and whenever the machine starts"
 TARBALLS = "hakuriver-containers"
+EXPORTS = "/etc/exports.d/haku-river.exports"
 
 
 @dataclass(frozen=True)
@@ -330,27 +331,62 @@ ExecStart=/bin/true
 """Stands in for the kernel's part, which containers do not have; what is exported is up to the real exportfs."""
 
 
-def test_the_host_exports_the_shared_directory_by_nfs(fleet: Fleet) -> None:
+@pytest.fixture
+def nfs_server(fleet: Fleet) -> Machine:
+    """Give a Host whose NFS server can be started."""
     machine = fleet.machines["bare1"]
     machine.run("tee", "/etc/systemd/system/nfs-server.service", stdin=NFS_SERVER)
     machine.run("systemctl", "daemon-reload")
-    clients = {"host_nfs_clients": ["192.0.2.0/24", "198.51.100.7"]}
-    fleet.apply("host", "bare1", "--check", **clients).succeeded()
-    assert not machine.succeeds("test", "-e", "/etc/exports.d/haku-river.exports")
-    fleet.apply("host", "bare1", **clients).succeeded()
-    assert fleet.apply("host", "bare1", **clients).succeeded().changed == []
+    return machine
+
+
+def _exported(machine: Machine) -> dict[tuple[str, str], set[str]]:
+    """Tell what the machine exports, as path and client, and with which options."""
     # A line: /shared 192.0.2.0/24(sync,wdelay,…)
     lines = (line.rstrip(")").split() for line in machine.run("exportfs", "-s").splitlines())
-    exported = {(path, *client.split("(")) for path, client in lines}
-    assert {(path, client) for path, client, _options in exported} == {
-        ("/shared", "192.0.2.0/24"),
-        ("/shared", "198.51.100.7"),
+    exports = ((path, *client.split("(")) for path, client in lines)
+    return {(path, client): set(options.split(",")) for path, client, options in exports}
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "named"),
+    [
+        ("clients", [""], '""'),
+        ("clients", "192.0.2.0/24,", '""'),
+        ("clients", ["192.0.2.0/24 *"], '"192.0.2.0/24 *"'),
+        ("clients", ["gpu1(rw)"], '"gpu1(rw)"'),
+        ("clients", ["-rw"], '"-rw"'),
+        ("options", ["rw", "sync) *(rw"], '"sync) *(rw"'),
+    ],
+)
+def test_what_would_export_to_everybody_is_refused(fleet: Fleet, variable: str, value: object, named: str) -> None:
+    wanted = {"host_nfs_clients": ["192.0.2.0/24"], f"host_nfs_{variable}": value}
+    complaint = fleet.apply("host", "bare1", **wanted).failed()
+    assert complaint.startswith(f"host_nfs_{variable} of bare1 has {named}, which could export /shared to everybody.")
+    machine = fleet.machines["bare1"]
+    assert not machine.succeeds("test", "-e", EXPORTS)
+    assert not machine.succeeds("test", "-e", "/usr/sbin/exportfs")
+
+
+def test_the_host_exports_the_shared_directory_by_nfs(fleet: Fleet, nfs_server: Machine) -> None:
+    clients = {"host_nfs_clients": ["192.0.2.0/24", "198.51.100.7"]}
+    fleet.apply("host", "bare1", "--check", **clients).succeeded()
+    assert not nfs_server.succeeds("test", "-e", EXPORTS)
+    fleet.apply("host", "bare1", **clients).succeeded()
+    assert fleet.apply("host", "bare1", **clients).succeeded().changed == []
+    exported = _exported(nfs_server)
+    assert set(exported) == {("/shared", "192.0.2.0/24"), ("/shared", "198.51.100.7")}
+    assert all({"rw", "sync", "root_squash", "no_subtree_check"} <= options for options in exported.values())
+
+    # As they come from the command line, which knows no lists.
+    strings = {
+        "host_nfs_clients": "192.0.2.0/24, 198.51.100.7 ",
+        "host_nfs_options": "rw,sync, no_subtree_check,root_squash",
     }
-    for _path, _client, options in exported:
-        assert {"rw", "sync", "root_squash", "no_subtree_check"} <= set(options.split(","))
+    assert fleet.apply("host", "bare1", **strings).succeeded().changed == []
 
     removed = fleet.apply("host", "bare1").succeeded()
-    assert machine.run("exportfs", "-s") == ""
+    assert _exported(nfs_server) == {}
     assert removed.changed == [
         ("Export the shared directory no more", "bare1"),
         ("Export what is to be exported", "bare1"),

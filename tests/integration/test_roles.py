@@ -312,6 +312,15 @@ def test_the_host_makes_a_shared_directory_when_asked_and_leaves_one_that_is_the
     machine.run("rm", "-r", "/srv/made")
 
 
+def test_a_mode_without_quotes_is_refused(fleet: Fleet) -> None:
+    # What YAML makes of 0770, and of which ansible-core 2.17 makes mode 0504.
+    wanted = {"host_shared_dir": "/srv/made", "host_shared_dir_create": True, "host_shared_dir_mode": 0o770}
+    complaint = fleet.apply("host", "bare1", **wanted).failed()
+    assert "host_shared_dir_mode of bare1 is the number 504" in complaint
+    assert 'Put it in quotes: "0770"' in complaint
+    assert not fleet.machines["bare1"].succeeds("test", "-e", "/srv/made")
+
+
 def test_nothing_is_made_below_a_mount_point_where_nothing_is_mounted(fleet: Fleet) -> None:
     machine = fleet.machines["bare1"]
     machine.run("tee", "/etc/fstab", stdin=b"storage1:/srv/later /srv/later nfs rw 0 0\n")

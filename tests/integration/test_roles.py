@@ -185,6 +185,25 @@ def test_an_engine_that_does_not_start_is_told_with_its_own_words(fleet: Fleet) 
     fleet.apply("engine", "bare2").succeeded()
 
 
+def test_an_engine_that_listens_elsewhere_only_is_told_from_one_that_is_slow(fleet: Fleet) -> None:
+    machine, override = fleet.machines["bare2"], "/etc/systemd/system/docker.service.d/elsewhere.conf"
+    elsewhere = b"[Service]\nExecStart=\nExecStart=/usr/sbin/dockerd --host=tcp://127.0.0.1:2375\n"
+    machine.run("systemctl", "stop", "docker.socket", "docker.service")
+    machine.run("install", "-D", "/dev/stdin", override, stdin=elsewhere)
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "start", "docker.service")
+    machine.run("rm", "-f", "/run/docker.sock")
+    try:
+        complaint = fleet.apply("engine", "bare2").complaints[-1]
+    finally:
+        machine.run("rm", override)
+        machine.run("systemctl", "daemon-reload")
+        machine.run("systemctl", "stop", "docker.socket", "docker.service")
+    assert complaint.startswith("The engine of bare2 runs, but does not answer at /var/run/docker.sock.")
+    assert "set engine_source to none" in complaint
+    fleet.apply("engine", "bare2").succeeded()
+
+
 @pytest.fixture
 def rita(fleet: Fleet) -> Iterator[Machine]:
     """Give a machine on which there is the account rita."""

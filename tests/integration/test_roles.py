@@ -304,6 +304,20 @@ def test_a_runner_mounts_the_shared_directory(fleet: Fleet) -> None:
     machine.run("truncate", "--size=0", "/etc/fstab")
 
 
+def test_mounting_by_nfs_brings_the_client(fleet: Fleet) -> None:
+    check = fleet.apply(
+        "runner", "bare2", "--check", "--tags=haku_shared", runner_mount_src="storage1:/shared"
+    ).succeeded()
+    assert check.changed[0] == ("Install nfs-common", "bare2")
+
+
+def test_the_directory_of_tarballs_can_have_another_name(fleet: Fleet) -> None:
+    fleet.apply("host", "bare1", "--tags=haku_shared", host_container_dir="versions").succeeded()
+    fleet.machines["bare1"].run("test", "-e", "/shared/versions/.haku-river")
+    run = fleet.apply("runner", "bare2", "--tags=haku_shared", runner_container_dir="versions").succeeded()
+    assert run.result("Look for the Host's marker")["stat"]["path"] == "/shared/versions/.haku-river"
+
+
 def test_the_host_makes_a_shared_directory_when_asked_and_leaves_one_that_is_there(fleet: Fleet) -> None:
     machine = fleet.machines["bare1"]
     wanted = {"host_shared_dir": "/srv/made", "host_shared_dir_create": True}
@@ -325,8 +339,9 @@ def test_the_host_makes_a_shared_directory_when_asked_and_leaves_one_that_is_the
     identity = machine.run("cat", f"/srv/made/{TARBALLS}/.haku-river")
     assert fleet.apply("host", "bare1", **wanted).succeeded().changed == []
     assert modes()[0] == "root:root 750"
-    fleet.apply("host", "bare1", **wanted, host_shared_dir_group="daemon", host_shared_dir_mode="2775").succeeded()
-    assert modes() == ["root:daemon 2775", "root:root 755"]
+    owned = {"host_shared_dir_owner": "daemon", "host_shared_dir_group": "mail", "host_shared_dir_mode": "2775"}
+    fleet.apply("host", "bare1", **wanted, **owned).succeeded()
+    assert modes() == ["daemon:mail 2775", "root:root 755"]
     assert machine.run("cat", f"/srv/made/{TARBALLS}/.haku-river") == identity
     machine.run("rm", "-r", "/srv/made")
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The role engine with Docker's repository, by apt and by dnf, and the keys that it trusts."""
+"""The role engine where there is none: Docker's repository, by apt and by dnf, the keys that it trusts, and Podman."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from tests.lab.machines import BARE, SHARED, Machine
 PORT = 8000
 URL = f"http://localhost:{PORT}"
 NAME = "bare3"
+START = "Start the engine, now and whenever the machine starts"
+PODMAN_NEEDS = ("conmon", "crun", "golang-github-containers-common", "libgpgme11", "libsubid4")
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +71,7 @@ def alma(bare: Machine) -> Machine:
 def _apply(*arguments: str, **variables: Any) -> Run:
     wanted = {"engine_source": "docker", "engine_repository_url": URL, **variables}
     task = {"ansible.builtin.import_role": {"name": "haku.river.engine"}, "vars": wanted}
-    return run_play(BARE.inventory, NAME, [task])
+    return run_play(BARE.inventory, NAME, [task], *arguments)
 
 
 def test_apt_installs_dockers_packages_if_the_key_is_the_known_one(repositories: Repositories, bare: Machine) -> None:
@@ -106,3 +108,25 @@ def test_dnf_installs_dockers_packages_if_the_key_is_the_known_one(repositories:
     assert alma.succeeds("rpm", "--query", "docker-ce", "containerd.io")
     assert alma.succeeds("docker", "version")
     assert _apply(**trusted).succeeded().changed == []
+
+
+def test_dnf_installs_podman_where_the_distribution_has_no_docker(alma: Machine) -> None:
+    alma.run("apt-get", "install", "--yes", "--no-install-recommends", *PODMAN_NEEDS)
+    repository = f"[baseos]\nname=BaseOS\nbaseurl={URL}/almalinux\ngpgcheck=0\n"
+    alma.run("tee", "/etc/yum.repos.d/almalinux.repo", stdin=repository.encode())
+    first = _apply(engine_source="distribution").succeeded()
+    assert first.changed == [("Install podman, podman-docker", NAME), (START, NAME)]
+    assert alma.succeeds("rpm", "--query", "podman", "podman-docker")
+    ask = "import docker; print(docker.from_env().version()['Components'][0]['Name'])"
+    assert alma.run("python3", "-c", ask) == "Podman Engine\n"
+    assert alma.run("systemctl", "is-enabled", "podman.socket") == "enabled\n"
+    assert _apply(engine_source="distribution").succeeded().changed == []
+
+    complaint = _apply(engine_source="distribution", engine_users=["nobody"]).failed()
+    assert complaint.startswith(f"On {NAME} there is no group docker that engine_users could be put into.")
+
+
+def test_other_packages_than_the_usual_can_be_named(bare: Machine) -> None:
+    packages = {"engine_packages": ["docker.io=20.10"], "engine_sdk_packages": ["python3-docker=5.0"]}
+    forecast = _apply("--check", engine_source="distribution", **packages).succeeded()
+    assert forecast.changed == [("Install docker.io=20.10", NAME), ("Install python3-docker=5.0", NAME)]

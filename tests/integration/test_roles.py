@@ -21,6 +21,7 @@ from tests.lab.machines import BARE, Machine
 
 START = "Start the engine, now and whenever the machine starts"
 TARBALLS = "hakuriver-containers"
+EXPORTS = "/etc/exports.d/haku-river.exports"
 
 
 @dataclass(frozen=True)
@@ -184,6 +185,25 @@ def test_an_engine_that_does_not_start_is_told_with_its_own_words(fleet: Fleet) 
     fleet.apply("engine", "bare2").succeeded()
 
 
+def test_an_engine_that_listens_elsewhere_only_is_told_from_one_that_is_slow(fleet: Fleet) -> None:
+    machine, override = fleet.machines["bare2"], "/etc/systemd/system/docker.service.d/elsewhere.conf"
+    elsewhere = b"[Service]\nExecStart=\nExecStart=/usr/sbin/dockerd --host=tcp://127.0.0.1:2375\n"
+    machine.run("systemctl", "stop", "docker.socket", "docker.service")
+    machine.run("install", "-D", "/dev/stdin", override, stdin=elsewhere)
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "start", "docker.service")
+    machine.run("rm", "-f", "/run/docker.sock")
+    try:
+        complaint = fleet.apply("engine", "bare2").complaints[-1]
+    finally:
+        machine.run("rm", override)
+        machine.run("systemctl", "daemon-reload")
+        machine.run("systemctl", "stop", "docker.socket", "docker.service")
+    assert complaint.startswith("The engine of bare2 runs, but does not answer at /var/run/docker.sock.")
+    assert "set engine_source to none" in complaint
+    fleet.apply("engine", "bare2").succeeded()
+
+
 @pytest.fixture
 def rita(fleet: Fleet) -> Iterator[Machine]:
     """Give a machine on which there is the account rita."""
@@ -284,6 +304,20 @@ def test_a_runner_mounts_the_shared_directory(fleet: Fleet) -> None:
     machine.run("truncate", "--size=0", "/etc/fstab")
 
 
+def test_mounting_by_nfs_brings_the_client(fleet: Fleet) -> None:
+    check = fleet.apply(
+        "runner", "bare2", "--check", "--tags=haku_shared", runner_mount_src="storage1:/shared"
+    ).succeeded()
+    assert check.changed[0] == ("Install nfs-common", "bare2")
+
+
+def test_the_directory_of_tarballs_can_have_another_name(fleet: Fleet) -> None:
+    fleet.apply("host", "bare1", "--tags=haku_shared", host_container_dir="versions").succeeded()
+    fleet.machines["bare1"].run("test", "-e", "/shared/versions/.haku-river")
+    run = fleet.apply("runner", "bare2", "--tags=haku_shared", runner_container_dir="versions").succeeded()
+    assert run.result("Look for the Host's marker")["stat"]["path"] == "/shared/versions/.haku-river"
+
+
 def test_the_host_makes_a_shared_directory_when_asked_and_leaves_one_that_is_there(fleet: Fleet) -> None:
     machine = fleet.machines["bare1"]
     wanted = {"host_shared_dir": "/srv/made", "host_shared_dir_create": True}
@@ -305,10 +339,20 @@ def test_the_host_makes_a_shared_directory_when_asked_and_leaves_one_that_is_the
     identity = machine.run("cat", f"/srv/made/{TARBALLS}/.haku-river")
     assert fleet.apply("host", "bare1", **wanted).succeeded().changed == []
     assert modes()[0] == "root:root 750"
-    fleet.apply("host", "bare1", **wanted, host_shared_dir_group="daemon", host_shared_dir_mode="2775").succeeded()
-    assert modes() == ["root:daemon 2775", "root:root 755"]
+    owned = {"host_shared_dir_owner": "daemon", "host_shared_dir_group": "mail", "host_shared_dir_mode": "2775"}
+    fleet.apply("host", "bare1", **wanted, **owned).succeeded()
+    assert modes() == ["daemon:mail 2775", "root:root 755"]
     assert machine.run("cat", f"/srv/made/{TARBALLS}/.haku-river") == identity
     machine.run("rm", "-r", "/srv/made")
+
+
+def test_a_mode_without_quotes_is_refused(fleet: Fleet) -> None:
+    # What YAML makes of 0770, and of which ansible-core 2.17 makes mode 0504.
+    wanted = {"host_shared_dir": "/srv/made", "host_shared_dir_create": True, "host_shared_dir_mode": 0o770}
+    complaint = fleet.apply("host", "bare1", **wanted).failed()
+    assert "host_shared_dir_mode of bare1 is the number 504" in complaint
+    assert 'Put it in quotes: "0770"' in complaint
+    assert not fleet.machines["bare1"].succeeds("test", "-e", "/srv/made")
 
 
 def test_nothing_is_made_below_a_mount_point_where_nothing_is_mounted(fleet: Fleet) -> None:
@@ -330,28 +374,74 @@ ExecStart=/bin/true
 """Stands in for the kernel's part, which containers do not have; what is exported is up to the real exportfs."""
 
 
-def test_the_host_exports_the_shared_directory_by_nfs(fleet: Fleet) -> None:
+@pytest.fixture
+def nfs_server(fleet: Fleet) -> Machine:
+    """Give a Host whose NFS server can be started."""
     machine = fleet.machines["bare1"]
     machine.run("tee", "/etc/systemd/system/nfs-server.service", stdin=NFS_SERVER)
     machine.run("systemctl", "daemon-reload")
-    clients = {"host_nfs_clients": ["192.0.2.0/24", "198.51.100.7"]}
-    fleet.apply("host", "bare1", "--check", **clients).succeeded()
-    assert not machine.succeeds("test", "-e", "/etc/exports.d/haku-river.exports")
-    fleet.apply("host", "bare1", **clients).succeeded()
-    assert fleet.apply("host", "bare1", **clients).succeeded().changed == []
+    return machine
+
+
+def _exported(machine: Machine) -> dict[tuple[str, str], set[str]]:
+    """Tell what the machine exports, as path and client, and with which options."""
     # A line: /shared 192.0.2.0/24(sync,wdelay,…)
     lines = (line.rstrip(")").split() for line in machine.run("exportfs", "-s").splitlines())
-    exported = {(path, *client.split("(")) for path, client in lines}
-    assert {(path, client) for path, client, _options in exported} == {
-        ("/shared", "192.0.2.0/24"),
-        ("/shared", "198.51.100.7"),
+    exports = ((path, *client.split("(")) for path, client in lines)
+    return {(path, client): set(options.split(",")) for path, client, options in exports}
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "named"),
+    [
+        ("clients", [""], '""'),
+        ("clients", "192.0.2.0/24,", '""'),
+        ("clients", ["192.0.2.0/24 *"], '"192.0.2.0/24 *"'),
+        ("clients", ["gpu1(rw)"], '"gpu1(rw)"'),
+        ("clients", ["-rw"], '"-rw"'),
+        ("options", ["rw", "sync) *(rw"], '"sync) *(rw"'),
+    ],
+)
+def test_what_would_export_to_everybody_is_refused(fleet: Fleet, variable: str, value: object, named: str) -> None:
+    wanted = {"host_nfs_clients": ["192.0.2.0/24"], f"host_nfs_{variable}": value}
+    complaint = fleet.apply("host", "bare1", **wanted).failed()
+    assert complaint.startswith(f"host_nfs_{variable} of bare1 has {named}, which could export /shared to everybody.")
+    assert not fleet.machines["bare1"].succeeds("test", "-e", EXPORTS)
+
+
+def test_the_host_exports_the_shared_directory_by_nfs(fleet: Fleet, nfs_server: Machine) -> None:
+    clients = {"host_nfs_clients": ["192.0.2.0/24", "198.51.100.7"]}
+    fleet.apply("host", "bare1", "--check", **clients).succeeded()
+    assert not nfs_server.succeeds("test", "-e", EXPORTS)
+    fleet.apply("host", "bare1", **clients).succeeded()
+    assert fleet.apply("host", "bare1", **clients).succeeded().changed == []
+    exported = _exported(nfs_server)
+    assert set(exported) == {("/shared", "192.0.2.0/24"), ("/shared", "198.51.100.7")}
+    assert all({"rw", "sync", "root_squash", "no_subtree_check"} <= options for options in exported.values())
+
+    # As they come from the command line, which knows no lists.
+    strings = {
+        "host_nfs_clients": "192.0.2.0/24, 198.51.100.7 ",
+        "host_nfs_options": "rw,sync, no_subtree_check,root_squash",
     }
-    for _path, _client, options in exported:
-        assert {"rw", "sync", "root_squash", "no_subtree_check"} <= set(options.split(","))
+    assert fleet.apply("host", "bare1", **strings).succeeded().changed == []
 
     removed = fleet.apply("host", "bare1").succeeded()
-    assert machine.run("exportfs", "-s") == ""
+    assert _exported(nfs_server) == {}
     assert removed.changed == [
         ("Export the shared directory no more", "bare1"),
         ("Export what is to be exported", "bare1"),
     ]
+
+
+def test_an_export_that_fails_is_tried_again(fleet: Fleet, nfs_server: Machine) -> None:
+    def export(*clients: str) -> Run:
+        return fleet.apply("host", "bare1", "--tags=haku_nfs", host_nfs_clients=clients)
+
+    complaint = export("gpu1.invalid").failed()
+    assert complaint.startswith("On bare1 exportfs has not exported all that it should")
+    assert "Failed to resolve gpu1.invalid" in complaint
+    nfs_server.run("tee", "--append", "/etc/hosts", stdin=b"192.0.2.9 gpu1.invalid\n")
+    assert ("Export what is to be exported", "bare1") in export("gpu1.invalid").succeeded().changed
+    assert set(_exported(nfs_server)) == {("/shared", "gpu1.invalid")}
+    export().succeeded()

@@ -22,7 +22,7 @@ import pytest
 from tests.integration.environment import Environment
 from tests.integration.modules import succeed
 from tests.integration.plays import Run, run_play
-from tests.lab import images
+from tests.lab import images, ssh_packages
 from tests.lab.engines import Engine
 from tests.lab.host import PREFIX, run, succeeds, wait_until
 
@@ -40,6 +40,52 @@ PROMISED = {
     "pubkeyauthentication yes",
     "usepam no",
 }
+
+
+@dataclass(frozen=True)
+class Manager:
+    """A package manager, how it is asked for a package, and what a distribution has of it and of itself."""
+
+    name: str
+    query: str
+    files: dict[str, str]
+
+    def set_up(self, container: Container) -> None:
+        """Make it the only one in a container, which then takes itself for the distribution."""
+        others = [manager.name for manager in MANAGERS if manager.name != self.name]
+        container.inside(f"cd /usr/bin && rm apt-get {' '.join(others)} && rm /etc/os-release")
+        for path, content in self.files.items():
+            container.inside(f"install -D /dev/stdin {path} <<'EOF'\n{content}EOF")
+
+
+RPM_REPOSITORY = "[lab]\nname=Lab\nenabled=1\ngpgcheck=0\nbaseurl=file:///packages\n"
+PACMAN = f"[options]\nArchitecture=x86_64\nSigLevel=Never\n[{ssh_packages.REPOSITORY}]\nServer=file:///packages\n"
+# The module takes it for an error if nothing at all is installed, or nothing because something else needs it.
+INSTALLED = "/var/lib/pacman/local"
+
+MANAGERS = (
+    Manager(
+        "dnf",
+        "dnf list --installed openssh-server",
+        {"/etc/os-release": "NAME=AlmaLinux\nID=almalinux\n", "/etc/yum.repos.d/lab.repo": RPM_REPOSITORY},
+    ),
+    Manager(
+        "pacman",
+        "pacman --query openssh",
+        {
+            "/etc/os-release": 'NAME="Arch Linux"\nID=arch\n',
+            "/etc/pacman.conf": PACMAN,
+            f"{INSTALLED}/ALPM_DB_VERSION": "9\n",
+            f"{INSTALLED}/base-1-1/desc": "%NAME%\nbase\n\n%VERSION%\n1-1\n\n",
+            f"{INSTALLED}/glibc-1-1/desc": "%NAME%\nglibc\n\n%VERSION%\n1-1\n\n%REASON%\n1\n\n",
+        },
+    ),
+    Manager(
+        "zypper",
+        "zypper search --installed-only openssh-server",
+        {"/etc/os-release": "NAME=openSUSE\nID=opensuse\n", "/etc/zypp/repos.d/lab.repo": RPM_REPOSITORY},
+    ),
+)
 
 # The line after it too, since programs that handle keys have the first one in them.
 PRIVATE_KEY = re.compile(rb"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY-----\s+[A-Za-z0-9+/=]{32}")
@@ -287,6 +333,33 @@ def test_a_careless_image_is_put_right(changeable: Container) -> None:
     assert changeable.inside("getent shadow root").startswith("root:*:")
     assert changeable.inside("find /etc/ssh -name 'ssh_host_*'") == ""
     assert changeable.apply().succeeded().changed == []
+
+
+@pytest.fixture(params=MANAGERS, ids=lambda manager: manager.name)
+def manager(request: pytest.FixtureRequest) -> Manager:
+    """Give a package manager that is not Debian's; the test runs once for each."""
+    found: Manager = request.param
+    return found
+
+
+@pytest.fixture
+def foreign(manager: Manager, main_engine: Engine, tmp_path: Path) -> Iterator[Container]:
+    """Give a container of the distribution that has this package manager, as far as the role can tell."""
+    name = f"{NAME}-{manager.name}"
+    main_engine.docker("rm", "--force", name)
+    container = start_container(main_engine, name, images.provide(images.MANAGERS, main_engine), tmp_path)
+    main_engine.docker("cp", ssh_packages.published(), f"{name}:/packages")
+    manager.set_up(container)
+    yield container
+    main_engine.docker("rm", "--force", "--volumes", name)
+
+
+def test_the_server_is_installed_by_the_package_manager_of_the_image(manager: Manager, foreign: Container) -> None:
+    run = foreign.apply().succeeded()
+    assert run.changed[0] == ("Install the SSH server", "inside")
+    assert "openssh" in foreign.inside(manager.query)
+    assert foreign.settings >= PROMISED
+    assert foreign.inside("find / -xdev -name 'ssh_host_*'") == ""
 
 
 def test_settings_of_the_users_hold(changeable: Container) -> None:

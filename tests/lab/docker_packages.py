@@ -2,17 +2,19 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Repositories as Docker's own are, for apt and for dnf, signed, with Debian's engine under Docker's names."""
+"""Repositories as Docker's own are, for apt and for dnf, signed, with Debian's engine under Docker's names.
+
+Another is for dnf as the distribution's own is, with Debian's Podman.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from . import rpms
 from .host import HOME, atomic, exclusive, remove, require, run
 
 SUITE = "bookworm"
@@ -22,28 +24,16 @@ _DEPENDS = "adduser, iptables, libdevmapper1.02.1, libseccomp2, tini"
 _EMPTY = ("docker-ce-cli", "containerd.io")
 _KEY = "haku lab <lab@localhost>"
 _MAKE_GROUP = "getent group docker >/dev/null || groupadd --system docker"
-
-_SPEC = """
-Name: {name}
-Version: {version}
-Release: 1
-Summary: Debian's engine
-License: Apache-2.0
-AutoReqProv: no
-%description
-%{{summary}}
-%pre -p <lua>
-os.execute("{make_group}")
-%install
-cp -a {tree}/. %{{buildroot}}
-%files {files}
-"""
-"""Without requirements, so that it can be installed on any machine that has an rpm; hence also Lua and no shell."""
+# There, systemd's own package makes what a new file in tmpfiles.d asks for: the link from Docker's socket to Podman's.
+_PODMAN = (("podman", "4.3", ""), ("podman-docker", "4.3", "systemd-tmpfiles --create podman-docker.conf"))
 
 
 @dataclass(frozen=True)
 class Repositories:
-    """A folder to serve by HTTP as `engine_repository_url`: below it, `debian/` is for apt, `centos/` for dnf."""
+    """A folder to serve by HTTP as `engine_repository_url`: below it, `debian/` is for apt, `centos/` for dnf.
+
+    `almalinux/` is that of the distribution, for dnf.
+    """
 
     folder: Path
 
@@ -61,7 +51,7 @@ class Repositories:
 def publish(folder: Path) -> Repositories:
     """Put the repositories, made on first use, into a folder."""
     require("createrepo_c", "gpg", "rpmbuild")
-    made = HOME / "docker-packages"
+    made = HOME / "engine-packages"
     with exclusive(made.name):
         if not made.exists():
             with atomic(made) as partial, TemporaryDirectory(dir=made.parent) as scratch:
@@ -77,27 +67,14 @@ def _make(folder: Path, scratch: Path) -> None:
     run(*gpg, "--passphrase", "", "--quick-generate-key", _KEY, "rsa3072", "sign", "never")
     key = run(*gpg, "--armor", "--export").encode()
     listed = run(*gpg, "--with-colons", "--fingerprint").splitlines()
-    tree = _engine(scratch)
+    tree = rpms.unpack(_FOUND_IN, scratch / "docker-ce", scratch)
     for distribution in ("debian", "centos"):
         (folder / distribution).mkdir(parents=True)
         (folder / distribution / "gpg").write_bytes(key)
     (folder / "fingerprint").write_text(next(line.split(":")[9] for line in listed if line.startswith("fpr:")))
     _for_apt(folder / "debian", tree, scratch, gpg)
     _for_dnf(folder / "centos/9/x86_64/stable", tree, scratch)
-
-
-def _engine(scratch: Path) -> Path:
-    """Unpack Debian's engine, and what it calls, into one tree."""
-    tree = scratch / "docker-ce"
-    for package in _FOUND_IN:
-        # As a user who may read what root downloads, or apt warns.
-        run("sh", "-c", f"cd {scratch} && apt-get -o APT::Sandbox::User=root download {package}")
-        (archive,) = scratch.glob(f"{package}_*.deb")
-        run("dpkg-deb", "--extract", archive, tree)
-    # Where /lib is, it is a link to /usr/lib; a package for dnf must not have it as a directory.
-    run("cp", "--archive", f"{tree}/lib/.", tree / "usr/lib")
-    remove(tree / "lib")
-    return tree
+    _podman(folder / "almalinux", scratch)
 
 
 def _for_apt(repository: Path, tree: Path, scratch: Path, gpg: tuple[str | Path, ...]) -> None:
@@ -138,26 +115,16 @@ def _for_dnf(repository: Path, tree: Path, scratch: Path) -> None:
     """Build, sign and index packages."""
     repository.mkdir(parents=True)
     (scratch / "empty").mkdir()
-    for name in ("docker-ce", *_EMPTY):
-        root = tree if name == "docker-ce" else scratch / "empty"
-        files = scratch / f"{name}.files"
-        files.write_text("".join(f"/{path.relative_to(root)}\n" for path in root.rglob("*") if not path.is_dir()))
-        listed = f"-f {files}" if files.stat().st_size else ""
-        spec = scratch / f"{name}.spec"
-        spec.write_text(_SPEC.format(name=name, version=_VERSION, tree=root, files=listed, make_group=_MAKE_GROUP))
-        defined = {
-            "_topdir": scratch / "rpmbuild",
-            "_rpmdir": repository,
-            "_binary_payload": "w1.gzdio",
-            "debug_package": "%{nil}",
-            "__os_install_post": "%{nil}",
-        }
-        run("rpmbuild", "-bb", "--quiet", "--target", "x86_64", *_macros(defined), spec)
-    packages = sorted(repository.rglob("*.rpm"))
-    signer = {"_gpg_name": _KEY, "_gpg_path": scratch / "gnupg", "__gpg": shutil.which("gpg")}
-    run("rpmsign", *_macros(signer), "--addsign", *packages)
-    run("createrepo_c", "--quiet", repository)
+    rpms.build(repository, "docker-ce", _VERSION, tree, scratch, before=_MAKE_GROUP)
+    for name in _EMPTY:
+        rpms.build(repository, name, _VERSION, scratch / "empty", scratch)
+    rpms.sign(repository, _KEY, scratch / "gnupg")
+    rpms.index(repository)
 
 
-def _macros(values: Mapping[str, object]) -> list[str]:
-    return [word for macro, value in values.items() for word in ("--define", f"{macro} {value}")]
+def _podman(repository: Path, scratch: Path) -> None:
+    """Build and index what the family of Red Hat has in place of Docker."""
+    repository.mkdir(parents=True)
+    for name, version, after in _PODMAN:
+        rpms.build(repository, name, version, rpms.unpack((name,), scratch / name, scratch), scratch, after=after)
+    rpms.index(repository)

@@ -139,5 +139,15 @@ PYTHON = debian(
 SSH = debian("haku-lab/ssh:bookworm", ("openssh-server", "python3", "python3-apt"), "bash")
 """Debian with an SSH server, just as its package leaves it: with host keys, and with passwords allowed."""
 
+MANAGERS = debian(
+    "haku-lab/managers:bookworm",
+    (
+        *("python3", "dnf", "python3-dnf", "pacman-package-manager", "zypper"),
+        *("libedit2", "libfido2-1", "libgssapi-krb5-2", "libssl3", "libwrap0"),
+    ),
+    "bash",
+)
+"""Package managers that are not Debian's, and the libraries that its SSH server needs; see `ssh_packages`."""
+
 NAMED = {"busybox": BUSYBOX, "python": PYTHON}
 """The base images by the names that the command line takes."""

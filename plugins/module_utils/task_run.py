@@ -146,9 +146,12 @@ def clean_up(engine: Engine) -> tuple[str, ...]:
         if files.is_looked_after():
             continue
         try:
-            remove_task_container(engine, task_id, container_name(task_id))
-            files.give_up(int(time.time()))
-            warnings.append(f"Task {task_id} was lost, as its supervisor was killed. Its container has been removed")
+            removed = remove_task_container(engine, task_id, container_name(task_id))
+            # Neither is so of a task that has just ended by itself: it was running when the containers were listed.
+            if files.give_up(int(time.time())) or removed:
+                warnings.append(
+                    f"Task {task_id} was lost, as its supervisor was killed. Its container has been removed"
+                )
         except HakuError as error:
             warnings.append(f"What is left of task {task_id}, whose supervisor was killed, cannot be removed. {error}")
     return tuple(warnings)

@@ -70,11 +70,13 @@ def start_supervisor(engine: Engine, job: Job) -> socket.socket:
     return ours
 
 
-def remove_task_container(engine: Engine, task_id: str, name: str) -> None:
-    """Remove the container of that name if it is this task's; it may be gone already."""
+def remove_task_container(engine: Engine, task_id: str, name: str) -> bool:
+    """Remove the container of that name if it is this task's; whether there was one, as it may be gone already."""
     answer = engine.find_container(name)
-    if answer and (answer["Config"].get("Labels") or {}).get(LABEL_TASK) == task_id:
-        engine.remove_container(answer["Id"], force=True)
+    if answer is None or (answer["Config"].get("Labels") or {}).get(LABEL_TASK) != task_id:
+        return False
+    engine.remove_container(answer["Id"], force=True)
+    return True
 
 
 def _live(engine: Engine, job: Job, module: socket.socket) -> NoReturn:

@@ -7,10 +7,12 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.haku.river.plugins.module_utils.engine import Engine
 from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
 from ansible_collections.haku.river.plugins.module_utils.following import STDERR, STDOUT, Frames
 from ansible_collections.haku.river.plugins.module_utils.kernel_log import names_victim
@@ -24,7 +26,8 @@ from ansible_collections.haku.river.plugins.module_utils.task import (
     numa_node,
     with_shared_dir,
 )
-from ansible_collections.haku.river.plugins.module_utils.task_record import Record, end_of
+from ansible_collections.haku.river.plugins.module_utils.task_record import Record, TaskFiles, end_of
+from ansible_collections.haku.river.plugins.module_utils.task_run import clean_up
 
 SHARED = Path("/shared")
 OUTPUT = SHARED / "task_outputs/t.out"
@@ -205,9 +208,34 @@ def test_the_end_of_a_file_begins_with_a_character(
     assert end_of(tmp_path / "file", limit_bytes) == text
 
 
+RECORD = Record("t", "env", 1767225600, "sha256:1", ("echo", "ä"), "gpu01", "haku-task-t", 1767225601)
+
+
+class _AMomentAgo(Engine):
+    """An engine whose list of containers is out of date, as that of a real one is by the time it is read."""
+
+    def containers(self, *labels: Any, **_more: Any) -> list[dict[str, Any]]:
+        return [{"Labels": {**labels[0], "haku.river.task": "t", "haku.river.output": self.url}}]
+
+    def find_container(self, *_name: Any) -> None:
+        return None
+
+
+@pytest.mark.parametrize(("outcome", "warnings"), [("exited", 0), (None, 1)])
+def test_a_task_that_ends_while_others_look_for_lost_ones_is_not_called_lost(
+    tmp_path: Path, outcome: str | None, warnings: int
+) -> None:
+    files = TaskFiles(tmp_path, "t")
+    for path in (files.stdout, files.record):
+        path.parent.mkdir()
+    files.stdout.touch()
+    files.write(replace(RECORD, outcome=outcome))
+    engine = _AMomentAgo(None, str(files.stdout), reopen=lambda: engine)
+    assert len(clean_up(engine)) == warnings
+
+
 def test_a_record_is_read_as_it_was_written() -> None:
-    record = Record("t", "env", 1767225600, "sha256:1", ("echo", "ä"), "gpu01", "haku-task-t", 1767225601)
-    assert Record.from_json(record.to_json()) == record
+    assert Record.from_json(RECORD.to_json()) == RECORD
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"task_id": "t"}'])

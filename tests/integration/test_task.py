@@ -537,6 +537,26 @@ def test_a_secret_command_is_not_written_down(one_packaged: Environment) -> None
 
 def test_records_that_nobody_can_read_are_passed_over(one_packaged: Environment) -> None:
     run(one_packaged, "true", task_id="good")
-    (one_packaged.shared / "task_records/bad.json").write_text("{")
-    (one_packaged.shared / "task_records/worse.json").write_text(json.dumps({"task_id": "worse"}))
-    assert [task["task_id"] for task in tasks(one_packaged)] == ["good"]
+    records = one_packaged.shared / "task_records"
+    good = json.loads((records / "good.json").read_text())
+    (records / "cut.json").write_text("{")
+    (records / "binary.json").write_bytes(b"\xff\xfe{")
+    (records / "other.json").write_text(json.dumps({"task_id": "other"}))
+    (records / "kinds.json").write_text(json.dumps({**good, "task_id": "kinds", "started": "yesterday"}))
+    (records / "newer.json").write_text(json.dumps({**good, "task_id": "newer", "format": 2}))
+    (records / "borrowed.json").write_text(json.dumps(good))
+    (records / "folder.json").mkdir()
+    (records / "loop.json").symlink_to("loop.json")
+    os.mkfifo(records / "pipe.json")
+    (records / "secret.json").write_text(json.dumps({**good, "task_id": "secret"}))
+    (records / "secret.json").chmod(0)
+    # Root without this capability is like anybody else.
+    like_anybody = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+    seen = succeed("haku_task_info", within=like_anybody, shared_dir=str(one_packaged.shared))
+    assert [task["task_id"] for task in seen["tasks"]] == ["good"]
+    warnings = str(seen["warnings"])
+    for bad in ("cut", "binary", "other", "kinds", "newer", "borrowed", "folder", "loop", "pipe"):
+        assert f"{records}/{bad}.json is no record of a task that this version can read" in warnings
+    assert f"Cannot read {records}/secret.json: Permission denied" in warnings
+    one = succeed("haku_task_info", shared_dir=str(one_packaged.shared), task_id="good")
+    assert (len(one["tasks"]), one.get("warnings", [])) == (1, [])

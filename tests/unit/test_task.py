@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -238,6 +239,24 @@ def test_a_record_is_read_as_it_was_written() -> None:
     assert Record.from_json(RECORD.to_json()) == RECORD
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"task_id": "t"}'])
-def test_what_is_no_record_is_not_taken_for_one(text: str) -> None:
+def test_what_no_calendar_and_no_program_has_is_a_record_all_the_same() -> None:
+    odd = replace(RECORD, version=None, command=None, started=-(10**30), ended=10**30, rc=-1, outcome="new")
+    assert Record.from_json(odd.to_json()) == odd
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"task_id": "t"}', b"\xff", "[" * 100_000, "1e999"])
+def test_what_is_no_record_is_not_taken_for_one(text: str | bytes) -> None:
     assert Record.from_json(text) is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"task_id": None}, {"environment": ["env"]}, {"version": "1"}, {"version": True}, {"started": None}),
+        *({"started": 1.5}, {"command": "true"}, {"command": [1]}, {"outcome": {}}, {"rc": "0"}, {"problem": None}),
+        *({"format": 2}, {"format": None}),
+    ],
+    ids=str,
+)
+def test_a_record_with_values_of_other_kinds_or_of_another_version_is_none(wrong: dict[str, Any]) -> None:
+    assert Record.from_json(json.dumps({**json.loads(RECORD.to_json()), **wrong})) is None

@@ -131,11 +131,25 @@ class TaskFiles:
                 path.parent.mkdir(exist_ok=True)
             output = self._open_new()
         try:
-            with _saying(f"Cannot lock {self.stdout}", self.shared_dir):
-                fcntl.flock(output.stdout, fcntl.LOCK_EX)
+            with self.given_back_on_failure():
+                with _saying(f"Cannot remove {self.kill_mark}", self.shared_dir):
+                    # It is of a former task of this ID, as nobody can want this one killed that does not know it.
+                    self.kill_mark.unlink(missing_ok=True)
+                with _saying(f"Cannot lock {self.stdout}", self.shared_dir):
+                    fcntl.flock(output.stdout, fcntl.LOCK_EX)
             yield output
         finally:
             output.close()
+
+    @contextmanager
+    def given_back_on_failure(self) -> Iterator[None]:
+        """Leave nothing, and the ID free, if the block fails; for as long as no supervisor has taken over."""
+        try:
+            yield
+        except BaseException:
+            with suppress(CatalogueError):  # the first failure is the one to tell
+                self.remove()
+            raise
 
     def _open_new(self) -> Output:
         try:

@@ -165,7 +165,10 @@ def _run(engine: Engine, provided: Provided, wish: Running, warnings: tuple[str,
         raise HakuError(f"There is no image {wish.reference} after its synchronisation", where=engine.url)
     with wish.files.reserved() as output:
         job = _job(wish, provided, provided.image_id, output)
-        module = start_supervisor(engine, job)
+        with wish.files.given_back_on_failure():
+            # Before there is a container, so that whoever wants the task killed finds it from now on.
+            wish.files.write(job.record)
+            module = start_supervisor(engine, job)
         with module:
             messages = _messages(module)
             _await_start(engine, messages, job)

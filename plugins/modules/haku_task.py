@@ -46,6 +46,7 @@ options:
       - V(present) runs a new task.
       - V(absent) kills the task O(task_id) if it runs on this machine. What it wrote and its record stay. If it runs on
         another machine, or was lost there, there is a warning, and nothing is done.
+      - A task is known, and can be killed, when its image has been brought. Before, end the Ansible run that waits.
     type: str
     choices: [present, absent]
     default: present

@@ -10,12 +10,21 @@ import json
 import os
 import platform
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.haku.river.plugins.module_utils.catalogue import Catalogue
+from ansible_collections.haku.river.plugins.module_utils.connect import EngineSettings, connect
+from ansible_collections.haku.river.plugins.module_utils.engine import Engine as EngineApi
+from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
+from ansible_collections.haku.river.plugins.module_utils.task import TASK_OPTIONS, Task
+from ansible_collections.haku.river.plugins.module_utils.task_image import Provided, WantedImage, provide_image
+from ansible_collections.haku.river.plugins.module_utils.task_record import TaskFiles
+from ansible_collections.haku.river.plugins.module_utils.task_run import Running, run_task
 
 from tests.integration.environment import Environment
 from tests.integration.marks import ON_DOCKER_AND_ROOTS_PODMAN, ON_PODMAN_TOO
@@ -377,9 +386,10 @@ def test_a_task_that_was_lost_on_another_runner_is_left_to_that_one(
 
 
 def test_a_module_whose_supervisor_is_killed_cleans_up(one_packaged: Environment) -> None:
-    with start_module("haku_task", **options(one_packaged, "sleep 600", task_id="lost")) as module:
-        wait_until(lambda: tasks(one_packaged) != [], "the task to run")
-        (other,) = holders(one_packaged.shared / "task_outputs/lost.out") - {module.pid}
+    output = one_packaged.shared / "task_outputs/lost.out"
+    with start_module("haku_task", **options(one_packaged, "echo begun; sleep 600", task_id="lost")) as module:
+        wait_until(lambda: output.exists() and output.read_text() == "begun\n", "the task to run")
+        (other,) = holders(output) - {module.pid}
         os.kill(other, signal.SIGKILL)
         result = result_of(module)
     assert result["outcome"] == "lost"
@@ -435,6 +445,69 @@ def test_how_a_task_ends_is_told_although_the_whole_shared_directory_is_full(one
     assert result["ended"] >= result["started"]
     assert result["problem"] in result["msg"]
     assert "record is out of date" in str(result["warnings"])
+    assert containers(one_packaged) == []
+
+
+# At bad moments
+
+
+def asked_here(environment: Environment, task_id: str) -> tuple[EngineApi, Running, Callable[[], Provided]]:
+    """What the module makes of its options, for a run in this process, which then can be held up where it matters."""
+    files = TaskFiles(environment.shared, task_id)
+    said = {**dict.fromkeys(TASK_OPTIONS), "command": "echo begun; sleep 600", "network": "none"}
+    task = Task.from_options(task_id, environment.name, environment.shared, said)
+    engine = connect(EngineSettings(docker_host=environment.engine.url))
+    catalogue = Catalogue(str(environment.shared), "hakuriver-containers")
+    wanted = WantedImage(environment.name, environment.image)
+    wish = Running(task, files, environment.image, stop_timeout=1)
+    return engine, wish, lambda: provide_image(engine, catalogue, wanted, check_mode=False)
+
+
+def test_a_task_that_is_only_being_started_can_be_killed(one_packaged: Environment) -> None:
+    engine, wish, provide = asked_here(one_packaged, "early")
+    mark, reopen = wish.files.kill_mark, engine.reopen
+
+    def reopen_when_wanted_dead() -> EngineApi:
+        wait_until(mark.exists, "somebody to want the task killed")
+        return reopen()
+
+    engine.reopen = reopen_when_wanted_dead  # which is the first that a supervisor does
+    with ThreadPoolExecutor() as pool:
+        run_ = pool.submit(run_task, engine, provide, wish, check_mode=False)
+        wait_until(lambda: tasks(one_packaged) != [], "the task to be known")
+        assert containers(one_packaged) == []
+        gone = succeed("haku_task", **absence(one_packaged, "early"))
+        assert run_.result(60).facts["outcome"] == "killed"
+    assert gone["diff"] == {"before": {"state": "running"}, "after": {"state": "finished"}}
+    assert [task["outcome"] for task in tasks(one_packaged)] == ["killed"]
+    assert containers(one_packaged) == []
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(("removals", "succeeds"), [(2, True), (3, False)])
+def test_an_image_that_is_removed_before_the_container_is_there_is_brought_again_but_not_for_ever(
+    one_packaged: Environment, removals: int, succeeds: bool
+) -> None:
+    engine, wish, provide = asked_here(one_packaged, "again")
+    wish = replace(wish, detach=True)
+    one_packaged.leave()  # or its container would keep the image
+    brought = []
+
+    def provide_for_a_moment() -> Provided:
+        provided = provide()
+        brought.append(provided)
+        if len(brought) <= removals:
+            one_packaged.engine.docker("image", "rm", one_packaged.image)
+        return provided
+
+    if succeeds:
+        assert run_task(engine, provide_for_a_moment, wish, check_mode=False).facts["state"] == "running"
+        succeed("haku_task", **absence(one_packaged, "again"))
+    else:
+        with pytest.raises(HakuError, match=r"Cannot create container haku-task-again: .*[Nn]o such image"):
+            run_task(engine, provide_for_a_moment, wish, check_mode=False)
+        assert not wish.files.exist
+    assert len(brought) == 3
     assert containers(one_packaged) == []
 
 

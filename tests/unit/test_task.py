@@ -6,7 +6,10 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
+import os
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +20,7 @@ from ansible_collections.haku.river.plugins.module_utils.engine import Engine
 from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
 from ansible_collections.haku.river.plugins.module_utils.following import STDERR, STDOUT, Frames
 from ansible_collections.haku.river.plugins.module_utils.kernel_log import names_victim
+from ansible_collections.haku.river.plugins.module_utils.outcome import Outcome
 from ansible_collections.haku.river.plugins.module_utils.task import (
     TASK_OPTIONS,
     Numa,
@@ -27,8 +31,9 @@ from ansible_collections.haku.river.plugins.module_utils.task import (
     numa_node,
     with_shared_dir,
 )
+from ansible_collections.haku.river.plugins.module_utils.task_image import Provided
 from ansible_collections.haku.river.plugins.module_utils.task_record import Record, TaskFiles, end_of
-from ansible_collections.haku.river.plugins.module_utils.task_run import clean_up
+from ansible_collections.haku.river.plugins.module_utils.task_run import Running, clean_up, run_task
 
 SHARED = Path("/shared")
 OUTPUT = SHARED / "task_outputs/t.out"
@@ -222,17 +227,64 @@ class _AMomentAgo(Engine):
         return None
 
 
+class _Idle(Engine):
+    """An engine with nothing on it."""
+
+    def containers(self, *_labels: Any, **_more: Any) -> list[dict[str, Any]]:
+        return []
+
+
 @pytest.mark.parametrize(("outcome", "warnings"), [("exited", 0), (None, 1)])
 def test_a_task_that_ends_while_others_look_for_lost_ones_is_not_called_lost(
     tmp_path: Path, outcome: str | None, warnings: int
 ) -> None:
     files = TaskFiles(tmp_path, "t")
-    for path in (files.stdout, files.record):
-        path.parent.mkdir()
-    files.stdout.touch()
-    files.write(replace(RECORD, outcome=outcome))
+    with files.reserved():
+        files.write(replace(RECORD, outcome=outcome))
     engine = _AMomentAgo(None, str(files.stdout), reopen=lambda: engine)
     assert len(clean_up(engine)) == warnings
+
+
+def _no_locks(_descriptor: int, _operation: int) -> None:
+    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+
+def test_where_no_lock_can_be_had_nothing_stays_and_the_id_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = TaskFiles(tmp_path, "t")
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", _no_locks)  # as on NFS 3 without its lock service
+        with pytest.raises(HakuError, match=r"Cannot lock .*/t\.out: No locks available"), files.reserved():
+            pass
+    assert not files.exist
+    with files.reserved():
+        assert files.exist
+
+
+def test_a_mark_that_outlived_its_task_is_not_meant_for_the_next_one_of_that_id(tmp_path: Path) -> None:
+    files = TaskFiles(tmp_path, "t")
+    files.mark_as_killed()
+    with files.reserved():
+        assert not files.kill_mark.exists()
+
+
+def test_a_supervisor_that_cannot_be_started_leaves_nothing_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = _Idle(None, "", reopen=lambda: engine)
+    files = TaskFiles(tmp_path, "t")
+    asked = Running(task(), files, "hakuriver/env:base")
+    provided = Provided("sha256:1", 1, None, Outcome(changed=False, facts={}))
+
+    def no_process() -> int:
+        assert files.read(), "others see the task before it can begin"
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(os, "fork", no_process)  # as on a machine with as many processes as it may have
+    with pytest.raises(HakuError, match="supervisor of task t cannot be started: Resource temporarily unavailable"):
+        run_task(engine, lambda: provided, asked, check_mode=False)
+    assert not files.exist
 
 
 def test_a_record_is_read_as_it_was_written() -> None:

@@ -24,7 +24,9 @@ description:
     authorized keys. The former one is kept aside until the new one answers. If anything fails, it is back.
   - A VPS counts as running when it has answered by SSH with its own host key. If it does not, the module fails with
     the last lines that its server wrote, and removes what it had made.
-  - Whatever the environment's own configuration says, the server takes no passwords.
+  - The server takes no passwords and no other keys, although the environment's configuration may allow them. Where a
+    block C(Match) of that does so for root, the VPS is not started. Other users enter only if the configuration names
+    them by C(AllowUsers).
 author:
   - haku.river contributors (@haku-river)
 extends_documentation_fragment:

@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
 from typing import Any
 
 from ansible_collections.haku.river.plugins.module_utils.container_steps import (
@@ -45,6 +47,7 @@ from ansible_collections.haku.river.plugins.module_utils.vps_snapshots import (
     superfluous,
 )
 from ansible_collections.haku.river.plugins.module_utils.vps_steps import (
+    OWN_FILES,
     START,
     Answering,
     Create,
@@ -90,6 +93,8 @@ class Wish:
                 f"network {network!r} publishes no port, and a VPS is reached by one",
                 remedy="Leave network out, or name a network that docker network create has made",
             )
+        for volume in self.asked.volumes or ():
+            _check_leaves_place(volume)
         if self.keep_snapshots is not None and self.keep_snapshots < 0:
             raise HakuError(
                 f"keep_snapshots: {self.keep_snapshots} is not a number of snapshots", remedy="Keep 0 or more"
@@ -111,6 +116,17 @@ class Wish:
     def settings(cls, params: Mapping[str, Any]) -> Settings:
         """Read those options of `Settings` that a VPS has."""
         return Settings.from_options({**dict.fromkeys(SETTINGS_OPTIONS), **params})
+
+
+def _check_leaves_place(volume: str) -> None:
+    """Raise `HakuError` for a mount into which the files of a VPS would go, and so over those of somebody's home."""
+    source, target = (PurePosixPath(posixpath.normpath(path)) for path in volume.split(":")[:2])
+    covered = next((path for path in OWN_FILES if target in (PurePosixPath(path), *PurePosixPath(path).parents)), None)
+    if covered:
+        raise HakuError(
+            f"volumes mounts {source} at {target}, where a VPS has its own {covered}, which would be written into it",
+            remedy="Mount it elsewhere, such as /mnt or /root/data",
+        )
 
 
 @dataclass(frozen=True)

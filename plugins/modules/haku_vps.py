@@ -120,6 +120,8 @@ options:
     description:
       - What to mount, each as C(SOURCE:TARGET) or C(SOURCE:TARGET:MODE), for example V(/shared:/shared). The source is
         an absolute path on this machine or the name of a volume.
+      - Refused as targets are C(/root), C(/root/.ssh), C(/etc/ssh), C(/etc/profile.d) and what is above them, since the
+        keys and settings of the VPS would be written into the source. C(/root/data) is free.
       - What is in a mount is in no snapshot.
     type: list
     elements: str

@@ -378,6 +378,7 @@ def test_a_name_that_is_no_host_name_is_refused_with_the_rule(engines: dict[str,
         ({"network": "host"}, "publishes no port"),
         ({"network": "container:x"}, "publishes no port"),
         (
+            {"volumes": ["/home/alice:/root"]},
             "/home/alice at /root, where a VPS has its own /root/.ssh/authorized_keys",
         ),
         ({"port": 0}, "port '0' means no port"),

@@ -330,6 +330,23 @@ def test_a_network_that_publishes_no_port_is_refused(network: str) -> None:
         wish(asked=Settings(network=network))
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("/", "/root", "/root/.ssh", "/root/.ssh/authorized_keys", "/root/.ssh/environment", "/srv/../root"),
+        *("/etc", "/etc/ssh", "/etc/ssh/ssh_host_ed25519_key", "/etc/profile.d"),
+    ],
+)
+def test_a_mount_that_the_files_of_a_vps_would_be_written_into_is_refused(target: str) -> None:
+    with pytest.raises(HakuError, match=r"volumes mounts /home/alice at /.*, where a VPS has its own"):
+        wish(asked=Settings(volumes=(f"/home/alice:{target}:ro",)))
+
+
+@pytest.mark.parametrize("target", ["/root/data", "/roots", "/etc/ssh/sshd_config.d", "/home/alice", "/mnt"])
+def test_any_other_mount_is_taken(target: str) -> None:
+    assert wish(asked=Settings(volumes=(f"/home/alice:{target}",))).asked.volumes
+
+
 @pytest.mark.parametrize(("state", "keep"), [("absent", -1), ("snapshot", -1), ("snapshot", 0)])
 def test_a_number_of_snapshots_that_means_nothing_is_refused(state: str, keep: int) -> None:
     with pytest.raises(HakuError, match="keep_snapshots"):

@@ -235,6 +235,20 @@ class Output:
         os.close(self.stderr)
 
 
+def check_in_use(shared_dir: Path, container_dir: str) -> None:
+    """Raise `CatalogueError` for a directory without a trace of use, such as that of a mount which is not there.
+
+    Who lists the tarballs notices that anyway. Who does not would fill the machine's own disk, where nobody looks.
+    """
+    _check_mounted(shared_dir)
+    if not any((shared_dir / name).is_dir() for name in (container_dir, _OUTPUTS)):
+        raise CatalogueError(
+            f"{shared_dir} has neither {container_dir} nor {_OUTPUTS}, so it does not look like the shared directory",
+            where=str(shared_dir),
+            remedy=f"Mount it. If it is the one, and new, make {_OUTPUTS} in it",
+        )
+
+
 def described_tasks(
     shared_dir: Path, task_id: str | None, environment: str | None, state: str | None
 ) -> tuple[list[dict[str, Any]], tuple[str, ...]]:

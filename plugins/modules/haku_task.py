@@ -67,6 +67,8 @@ options:
       - The directory that Host and Runners share, at the same path on all of them, for example an NFS mount. It has to
         exist, and the module's user has to be able to write there.
       - The tarballs are below it unless O(source) is set, and the files of the tasks always are.
+      - With O(source) or O(sync=false), which do without the tarballs there, it has to have O(container_dir) or
+        C(task_outputs), so that nothing is written where it is not mounted.
   sync:
     description:
       - Bring the image to the wanted version first. With V(false) the task runs in the image that is there.
@@ -382,7 +384,7 @@ from ansible_collections.haku.river.plugins.module_utils.task_image import (
     WantedImage,
     provide_image,
 )
-from ansible_collections.haku.river.plugins.module_utils.task_record import TaskFiles
+from ansible_collections.haku.river.plugins.module_utils.task_record import TaskFiles, check_in_use
 from ansible_collections.haku.river.plugins.module_utils.task_run import RUNNING_OPTIONS, Running, remove_task, run_task
 
 
@@ -422,6 +424,8 @@ def main() -> None:
         )
         source = chosen_source(pick(asked, SOURCE_OPTIONS), module.no_log_values.update)
         engine = connect(settings)
+        if asked["source"] is not None or not asked["sync"]:
+            check_in_use(files.shared_dir, asked["container_dir"])
         return run_task(
             engine, lambda: provide_image(engine, source, wanted, module.check_mode), wish, module.check_mode
         )

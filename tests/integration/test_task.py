@@ -301,6 +301,24 @@ def test_what_cannot_be_is_refused_and_leaves_nothing(
     assert not any((one_packaged.shared / "task_outputs").glob("*"))
 
 
+@pytest.mark.parametrize(
+    "more", [{"sync": False}, {"source": "https://127.0.0.1:1/tarballs"}], ids=["no sync", "source"]
+)
+def test_nothing_is_written_where_the_shared_directory_is_not_mounted(
+    one_packaged: Environment, more: dict[str, Any], tmp_path: Path
+) -> None:
+    run(one_packaged, "true")  # brings the image
+    point = tmp_path / "mount-point"
+    point.mkdir()
+    elsewhere = {**options(one_packaged, "true"), "shared_dir": str(point), **more}
+    for check in (True, False):
+        complaint = fail("haku_task", check=check, **elsewhere)
+        assert f"{point} has neither hakuriver-containers nor task_outputs" in complaint
+    assert list(point.iterdir()) == []
+    (point / "task_outputs").mkdir()
+    assert succeed("haku_task", **{**elsewhere, "sync": False, "mount_shared_dir": False, "source": None})["rc"] == 0
+
+
 def test_an_id_serves_once(one_packaged: Environment) -> None:
     assert run(one_packaged, "echo first", task_id="same")["rc"] == 0
     assert "There is a task same already" in fail("haku_task", **options(one_packaged, "echo second", task_id="same"))
@@ -438,7 +456,7 @@ def test_a_task_whose_output_cannot_be_stored_is_stopped(one_packaged: Environme
 def test_how_a_task_ends_is_told_although_the_whole_shared_directory_is_full(one_packaged: Environment) -> None:
     shared = one_packaged.shared
     run(one_packaged, "true")  # brings the image, as the directory is empty then
-    small = 'mount -t tmpfs -o size=1m none "$0" && exec "$@"'
+    small = 'mount -t tmpfs -o size=1m none "$0" && mkdir "$0/task_outputs" && exec "$@"'
     asked = options(one_packaged, "head -c 4000000 /dev/zero; sleep 600", mount_shared_dir=False, sync=False)
     result = run_module("haku_task", within=("unshare", "--mount", "sh", "-c", small, str(shared)), **asked)
     assert (result["state"], result["outcome"], result["rc"]) == ("finished", "output_lost", 143)

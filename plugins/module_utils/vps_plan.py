@@ -57,7 +57,7 @@ from ansible_collections.haku.river.plugins.module_utils.vps_steps import (
     container_name,
 )
 
-VPS_SETTINGS = ("env", "volumes", "network", "cpus", "memory", "gpus", "labels", "restart_policy")
+VPS_SETTINGS = ("env", "volumes", "network", "cpus", "memory", "shm_size", "gpus", "labels", "restart_policy")
 """The options of `Settings` that a VPS has; its image and command follow from what it is."""
 
 SETTINGS_OF_VPS = {name: SETTINGS_OPTIONS[name] for name in VPS_SETTINGS}

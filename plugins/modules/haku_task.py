@@ -132,6 +132,12 @@ options:
       - How much memory the task may use, as a number with a unit (V(512M), V(2G), powers of 1024). As much again may be
         swapped out, where the machine has swap. The default is no limit.
     type: str
+  shm_size:
+    description:
+      - The size of C(/dev/shm), as a number with a unit (V(512M), V(8G), powers of 1024). Programs that share memory
+        between processes, such as PyTorch's data loaders, need more than the engine's default, usually 64 MB.
+      - What is in it counts as the task's memory.
+    type: str
   gpus:
     description:
       - The GPUs of the task. V(all), a number of GPUs, or a list of their indices or UUIDs. The default is none.

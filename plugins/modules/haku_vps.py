@@ -140,6 +140,13 @@ options:
       - How much memory the VPS may use, as a number with a unit (V(512M), V(2G), powers of 1024). V(0) is no limit, and
         the default for a new VPS.
     type: str
+  shm_size:
+    description:
+      - The size of C(/dev/shm), as a number with a unit (V(512M), V(8G), powers of 1024). Programs that share memory
+        between processes, such as PyTorch's data loaders, need more than the engine's default, usually 64 MB.
+      - What is in it counts as the VPS's memory.
+      - For a new VPS the default is the engine's own.
+    type: str
   gpus:
     description:
       - The GPUs of the VPS. V(all), a number of GPUs, or a list of their indices or UUIDs. V(0) is none, and the

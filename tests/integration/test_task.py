@@ -258,7 +258,7 @@ def test_a_gigabyte_of_output_takes_little_memory(packaged: Environment) -> None
 @ON_DOCKER_AND_ROOTS_PODMAN
 def test_the_container_is_as_asked(packaged: Environment) -> None:
     script = (
-        "id -u; pwd; echo $GREETING; cat /extra/note; "
+        "id -u; pwd; echo $GREETING; cat /extra/note; df -m /dev/shm | tail -n 1 | awk '{print $2}'; "
         f"echo from the task > {packaged.shared}/note; grep Cpus_allowed_list /proc/self/status"
     )
     extra = packaged.shared / "extra"
@@ -275,9 +275,17 @@ def test_the_container_is_as_asked(packaged: Environment) -> None:
         numa_node=0,
         cpus=0.5,
         memory="64M",
+        shm_size="96M",
     )
     cpus = Path("/sys/devices/system/node/node0/cpulist").read_text().strip()
-    assert result["stdout"].splitlines() == ["65534", "/tmp", "hello $HOME", "a note", f"Cpus_allowed_list:\t{cpus}"]
+    assert result["stdout"].splitlines() == [
+        "65534",
+        "/tmp",
+        "hello $HOME",
+        "a note",
+        "96",
+        f"Cpus_allowed_list:\t{cpus}",
+    ]
     assert (packaged.shared / "note").read_text() == "from the task\n"
 
 

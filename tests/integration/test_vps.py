@@ -218,6 +218,7 @@ def test_settings_reach_the_machine_and_its_sessions(one_vps_place: Place) -> No
         **one_vps_place.options,
         "cpus": 0.5,
         "memory": "256M",
+        "shm_size": "96M",
         "env": {"GREETING": 'it\'s "$HOME"', "PATH": "/opt/tool/bin:/usr/bin:/bin"},
         "volumes": ["/etc:/host/etc:ro"],
         "labels": {"team": "a"},
@@ -229,6 +230,7 @@ def test_settings_reach_the_machine_and_its_sessions(one_vps_place: Place) -> No
     there = one_vps_place.inspect()
     assert there["HostConfig"]["NanoCpus"] == 500_000_000
     assert there["HostConfig"]["Memory"] == 256 << 20
+    assert one_vps_place.ssh(machine, "df --output=size -m /dev/shm").split()[-1] == "96"
     assert there["Config"]["Labels"]["team"] == "a"
     expected = 'it\'s "$HOME" /opt/tool/bin:/usr/bin:/bin\n'
     assert one_vps_place.ssh(machine, 'echo "$GREETING $PATH"') == expected

@@ -317,7 +317,9 @@ def _recreation(there: Machine, seen: Seen, wish: Wish, found: tuple[Difference,
 
 def _restoration(there: Machine, seen: Seen, wish: Wish) -> Plan:
     _check_way_is_free(seen, wish)
-    chosen = choose_snapshot(wish.vps, seen.snapshots, wish.snapshot)
+    # A machine that had this name before may have been one of another environment.
+    own = tuple(each for each in seen.snapshots if each.environment == there.environment)
+    chosen = choose_snapshot(wish.vps, own, wish.snapshot)
     step = _replacing(there, replace(wish, ports=replace(wish.ports, said=False)), chosen.image, None)
     changes = (Difference("snapshot", chosen.timestamp, None), *_keys_differ(there, wish))
     return Plan((step,), (*changes, *_state_change(there.state, "running")), "running", seen.snapshots)

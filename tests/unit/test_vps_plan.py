@@ -273,6 +273,15 @@ def test_the_newest_or_the_named_snapshot_is_restored_with_all_settings() -> Non
         plan(seen(), wish(state="restored"))
 
 
+def test_a_snapshot_of_a_former_machine_of_that_name_is_not_restored_if_it_is_of_another_environment() -> None:
+    other = VpsSnapshot("alice", 4000, "hakuriver/other:vps-alice-4000")
+    (step,) = plan(seen(snapshots=(other, snapshot(3000))), wish(state="restored")).steps
+    assert isinstance(step, Replace)
+    assert step.image == snapshot(3000).image
+    with pytest.raises(HakuError, match="VPS alice has no snapshot"):
+        plan(seen(snapshots=(other,)), wish(state="restored"))
+
+
 def test_absent_leaves_the_snapshots_unless_told_otherwise() -> None:
     there = (snapshot(3000), snapshot(2000))
     assert kinds(plan(seen(snapshots=there), wish(state="absent"))) == [Remove]
@@ -282,7 +291,11 @@ def test_absent_leaves_the_snapshots_unless_told_otherwise() -> None:
 
 def test_snapshots_are_told_from_other_images_and_from_those_of_other_vps() -> None:
     tags = ("hakuriver/env:base", "hakuriver/env:vps-alice-10", "localhost:5000/a/env:vps-alice-20", "x:vps-alice-01")
-    images = [ListedImage("1", tags), ListedImage("2", ("hakuriver/env:vps-alice-2-30",))]
+    images = [
+        ListedImage("1", tags, {"haku.river.vps": "alice"}),
+        ListedImage("2", ("hakuriver/env:vps-alice-2-30",), {"haku.river.vps": "alice-2"}),
+        ListedImage("3", ("hakuriver/env:vps-alice-40", "somebody/else:vps-bob-50")),
+    ]
     found = {vps: [each.timestamp for each in there] for vps, there in all_snapshots(images).items()}
     assert found == {"alice": [20, 10], "alice-2": [30]}
     assert [each.image_id for each in all_snapshots(images)["alice-2"]] == ["2"]

@@ -10,6 +10,7 @@ import errno
 import fcntl
 import json
 import os
+import socket
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
 from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
-from ansible_collections.haku.river.plugins.module_utils.following import STDERR, STDOUT, Frames
+from ansible_collections.haku.river.plugins.module_utils.following import STDERR, STDOUT, ContainerOutput, Frames
 from ansible_collections.haku.river.plugins.module_utils.kernel_log import names_victim
 from ansible_collections.haku.river.plugins.module_utils.outcome import Outcome
 from ansible_collections.haku.river.plugins.module_utils.task import (
@@ -191,6 +192,13 @@ def test_streams_are_taken_apart_however_they_are_cut(size: int) -> None:
         for stream, part in frames.feed(data[start : start + size]).items():
             got[stream] += part
     assert got == {STDOUT: b"hello\n" + bytes(300), STDERR: b"oops\xff"}
+
+
+def test_a_stream_that_falls_silent_for_too_long_has_ended() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(0.01)
+        assert ContainerOutput(ours).read() is None
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,7 @@ class Wish:
     keep_snapshots: int | None = None
     stop_timeout_seconds: int = 10
     ready_timeout_seconds: int = 30
+    lock_timeout_seconds: int = 3600
 
     def __post_init__(self) -> None:
         """Raise `HakuError` for a wish that cannot be granted."""
@@ -272,7 +273,7 @@ def _creation(seen: Seen, wish: Wish) -> Plan:
         )
     settings = wish.asked.completed()
     body = _body(wish, seen.image_version, settings)
-    create = Create(NewMachine(wish.vps, body, wish.ports, wish.keys, wish.ready))
+    create = Create(NewMachine(wish.vps, body, wish.ports, wish.keys, wish.ready, wish.lock_timeout_seconds))
     said = [
         *(("name", wish.environment), ("version", seen.image_version), ("port", str(wish.ports))),
         ("authorized_keys", list(map(described_key, wish.keys))),
@@ -340,6 +341,7 @@ def _replacing(there: Machine, wish: Wish, image: str, body: Mapping[str, Any] |
         ports=ports if ports.address else replace(ports, address=there.address),
         keys=wish.keys,
         stop_timeout_seconds=wish.stop_timeout_seconds,
+        lock_timeout_seconds=wish.lock_timeout_seconds,
         ready=wish.ready,
     )
 

@@ -169,6 +169,7 @@ class NewMachine:
     ports: Ports
     keys: tuple[str, ...]
     ready: Answering
+    lock_timeout_seconds: int
     former_files: Mapping[str, bytes] = field(default_factory=dict)
     networks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -177,7 +178,7 @@ class NewMachine:
         name = container_name(self.vps)
         refused: dict[int, str] = {}
         while True:
-            with choosing(engine):
+            with choosing(engine, self.lock_timeout_seconds):
                 port = choose(self.ports, taken_ports(engine, except_for=(aside_name(name),)), refused)
                 container_id = engine.create_container(name, _at_port(self.body, self.ports.address, port))
             try:
@@ -243,6 +244,7 @@ class Replace(Step):
     ports: Ports
     keys: tuple[str, ...] | None
     stop_timeout_seconds: int
+    lock_timeout_seconds: int
     ready: Answering
 
     @property
@@ -262,6 +264,7 @@ class Replace(Step):
             self.ports,
             find_keys(engine, name) if self.keys is None else self.keys,
             self.ready,
+            self.lock_timeout_seconds,
             engine.read_files(name, SSH_DIRECTORY) or {},
             creation.networks,
         )

@@ -206,7 +206,8 @@ options:
     default: 30
   lock_timeout:
     description:
-      - How long to wait, in seconds, for other work on the same VPS, or on its image, on this machine.
+      - How long to wait, in seconds, for other work on the same VPS, or on its image, on this machine, and for another
+        one that chooses a port.
     type: int
     default: 3600
 seealso:
@@ -429,6 +430,7 @@ def main() -> None:
             ports=Ports.from_options(asked["port"], asked["port_range"], asked["address"]),
             stop_timeout_seconds=asked["stop_timeout"],
             ready_timeout_seconds=asked["ready_timeout"],
+            lock_timeout_seconds=asked["lock_timeout"],
             **pick(asked, ("state", "version", "recreate", "snapshot", "keep_snapshots")),
         )
         has_source = asked["shared_dir"] is not None or asked["source"] is not None
@@ -445,7 +447,7 @@ def main() -> None:
             source = chosen_source(pick(asked, SOURCE_OPTIONS), module.no_log_values.update)
             return synchronise(engine, source, image, module.check_mode)
 
-        context = Context(asked["host"], asked["lock_timeout"], bring_image if has_source else None)
+        context = Context(asked["host"], bring_image if has_source else None)
         return manage_vps(engine, wish, context, module.check_mode)
 
     report(module, work)

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.haku.river.plugins.module_utils.connect import EngineSettings, connect
 from ansible_collections.haku.river.plugins.module_utils.timestamps import unix_timestamp
+from ansible_collections.haku.river.plugins.module_utils.vps_port import choosing
 
 from tests.integration.environment import Environment
 from tests.integration.marks import ON_DOCKER_AND_ROOTS_PODMAN, ON_PODMAN_TOO
@@ -353,6 +355,30 @@ def test_a_recreation_that_was_killed_is_undone_by_the_next_run(one_vps_place: P
     assert f"put back container {one_vps_place.container}" in seen.first["actions"][0]
     assert seen.first["vps"] == machine
     assert one_vps_place.ssh(machine, "true") == ""
+
+
+def test_what_a_killed_recreation_left_beside_the_new_machine_is_told_with_both_ways_on(one_vps_place: Place) -> None:
+    place, former = one_vps_place, f"{one_vps_place.container}.FORMER"
+    machine = place.have()["vps"]
+    place.engine.docker("rename", place.container, former)
+    place.engine.docker("stop", former)
+    labels = ("--label", "haku.river.managed=true", "--label", f"haku.river.vps={place.vps}")
+    place.engine.docker("run", "--detach", "--name", place.container, *labels, place.image, "sleep", "infinity")
+    warnings = str(succeed("haku_vps", **place.bare_options, state="stopped", stop_timeout=1)["warnings"])
+    assert f"docker rm --force {former}." in warnings
+    assert f"docker rm --force {place.container}; the next run" in warnings
+    place.engine.docker("rm", "--force", place.container)
+    assert place.have()["vps"] == machine
+    assert place.containers == [place.container]
+
+
+def test_a_port_is_waited_for_as_long_as_is_asked(one_vps_place: Place) -> None:
+    engine = connect(EngineSettings(docker_host=one_vps_place.engine.url))
+    with choosing(engine, 60):
+        message = one_vps_place.fail(lock_timeout=1)
+    assert "Choosing a port is under way already" in message
+    assert "lock_timeout (1 s) has passed" in message
+    assert one_vps_place.containers == []
 
 
 def test_a_container_that_is_no_vps_is_not_touched(one_vps_place: Place) -> None:

@@ -95,10 +95,24 @@ def _made(directory: Path) -> Path:
 def _move_into_place(new: Path, private_key: Path) -> None:
     """Give a new pair its names, unless somebody else (a task for another machine) was faster."""
     try:
-        os.link(new, private_key)
+        give_name(new, private_key)
     except FileExistsError:
         return
+    except OSError as error:
+        raise AnsibleActionFail(f"The private key {private_key} cannot be written: {error.strerror}") from error
     new.with_suffix(".pub").replace(private_key.with_name(f"{private_key.name}.pub"))
+
+
+def give_name(new: Path, private_key: Path) -> None:
+    """Make it appear as a whole, and never in the place of another one; where there are no links, at once at least."""
+    try:
+        os.link(new, private_key)
+    except FileExistsError:
+        raise
+    except OSError:
+        descriptor = os.open(private_key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(new.read_bytes())
 
 
 def _public_half(private_key: Path) -> str:

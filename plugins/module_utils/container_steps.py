@@ -298,7 +298,7 @@ def discard(engine: Engine, container_id: str) -> None:
     insist(attempt)
 
 
-def insist(attempt: Callable[[], None]) -> None:
+def insist(attempt: Callable[[], object]) -> None:
     """Try again for a while: a container that keeps failing has moments in which an engine refuses to act on it.
 
     So has one that the engine is still busy with for somebody who is gone.
@@ -306,10 +306,12 @@ def insist(attempt: Callable[[], None]) -> None:
     deadline = time.monotonic() + _INSIST_SECONDS
     while True:
         try:
-            return attempt()
+            attempt()
         except EngineError:
             if time.monotonic() > deadline:
                 raise
+        else:
+            return
         time.sleep(_POLL_SECONDS)
 
 

@@ -109,7 +109,10 @@ class Engine:
             found = self.client.images(name=repository)
             if self.is_podman:
                 found = map(podman.image_answer, found)
-        listed = {image["Id"]: ListedImage(image["Id"], tuple(image.get("RepoTags") or ())) for image in found}
+        listed = {
+            image["Id"]: ListedImage(image["Id"], tuple(image.get("RepoTags") or ()), image.get("Labels") or {})
+            for image in found
+        }
         return tuple(listed.values())
 
     def tags_of(self, repository: str) -> tuple[str, ...]:

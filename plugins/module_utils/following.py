@@ -64,7 +64,8 @@ class ContainerOutput:
             data = self._receive(_CHUNK_BYTES)
             while data and hasattr(self._raw, "pending") and self._raw.pending():
                 data += self._receive(self._raw.pending())
-        except ConnectionError:
+        except OSError:
+            # Broken off, or silent for too long, also below TLS; how the container ends is asked for separately.
             return None
         return self._frames.feed(data) if data else None
 

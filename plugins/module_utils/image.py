@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ansible_collections.haku.river.plugins.module_utils.names import LABEL_PREFIX
@@ -95,5 +95,8 @@ class Image:
 class ListedImage:
     """As much of an image as the engine's list of images tells."""
 
+    """As much of an image as the engine's list of images tells."""
+
     id: str
     tags: tuple[str, ...]
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)

@@ -39,6 +39,7 @@ SETTINGS_OPTIONS: dict[str, dict[str, Any]] = {
     "network": {"type": "str"},
     "cpus": {"type": "float"},
     "memory": {"type": "str"},
+    "shm_size": {"type": "str"},
     "gpus": {"type": "raw"},
     "labels": {"type": "dict"},
     "restart_policy": {"type": "str", "choices": ["no", "on-failure", "always", "unless-stopped"]},
@@ -55,7 +56,8 @@ _IN_PLACE = {"restart_policy", "cpus", "memory"}
 class Settings:
     """How a container runs. None is nothing said: not compared, and the default for a new container.
 
-    `cpus` and `memory_bytes` are limits, 0 is none. `volumes` are normalised by `parse_volumes`. `env` and `labels` are
+    `cpus` and `memory_bytes` are limits, 0 is none. `shm_size_bytes` is the size of `/dev/shm`; the engine's own is the
+    default, and its own affair. `volumes` are normalised by `parse_volumes`. `env` and `labels` are
     those asked for; a container has more, from its image.
     """
 
@@ -67,6 +69,7 @@ class Settings:
     network: str | None = None
     cpus: float | None = None
     memory_bytes: int | None = None
+    shm_size_bytes: int | None = None
     gpus: Gpus | None = None
     labels: Mapping[str, str] | None = None
     restart_policy: str | None = None
@@ -83,6 +86,7 @@ class Settings:
             network=_given(_plain_network, params["network"]),
             cpus=params["cpus"],
             memory_bytes=_given(parse_memory, params["memory"]),
+            shm_size_bytes=_given(parse_shm_size, params["shm_size"]),
             gpus=_given(parse_gpus, params["gpus"]),
             labels=_given(parse_labels, params["labels"]),
             restart_policy=params["restart_policy"],
@@ -102,6 +106,7 @@ class Settings:
             network=_plain_network(host.get("NetworkMode") or ""),
             cpus=_cpus_there(host),
             memory_bytes=host.get("Memory") or 0,
+            shm_size_bytes=host.get("ShmSize") or 0,
             gpus=_gpus_there(host.get("DeviceRequests") or ()),
             labels=labels,
             restart_policy=(host.get("RestartPolicy") or {}).get("Name") or "no",
@@ -133,6 +138,7 @@ class Settings:
                 "NetworkMode": "default" if said.network == "bridge" else said.network,
                 "Init": said.init,
                 "DeviceRequests": _device_requests(said.gpus or 0),
+                **({} if said.shm_size_bytes is None else {"ShmSize": said.shm_size_bytes}),
                 **said.as_update(),
             },
         }
@@ -191,7 +197,7 @@ class Difference:
         return f"{self.option} (asked: {self._words(self.asked)}; there: {self._words(self.there)})"
 
     def _words(self, value: Any) -> str:
-        if self.option == "memory":
+        if self.option in ("memory", "shm_size"):
             return bytes_to_human(value) if value else "no limit"
         return "none" if value is None or value == [] else str(value)
 
@@ -275,6 +281,17 @@ def parse_memory(size: str) -> int:
         return int(human_to_bytes(size))
     except ValueError as error:
         raise HakuError(f"memory {size!r} is not a size", remedy="Write for example 512M or 2G") from error
+
+
+def parse_shm_size(size: str) -> int:
+    """Read a size such as `8G` as bytes; engines take 0 for their own default, so it is nothing to ask for."""
+    try:
+        size_bytes = int(human_to_bytes(size))
+    except ValueError:
+        size_bytes = 0
+    if size_bytes <= 0:
+        raise HakuError(f"shm_size {size!r} is not a size", remedy="Write for example 512M or 8G")
+    return size_bytes
 
 
 def parse_gpus(gpus: object) -> Gpus:

@@ -18,7 +18,7 @@ from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
 from ansible_collections.haku.river.plugins.module_utils.names import LABEL_MANAGED, LABEL_OUTPUT, LABEL_TASK
 from ansible_collections.haku.river.plugins.module_utils.settings import SETTINGS_OPTIONS, Settings, parse_command
 
-_SETTINGS = ("init", "env", "volumes", "network", "cpus", "memory", "gpus")
+_SETTINGS = ("init", "env", "volumes", "network", "cpus", "memory", "shm_size", "gpus")
 TASK_OPTIONS: dict[str, dict[str, Any]] = {
     **{name: SETTINGS_OPTIONS[name] for name in ("command", *_SETTINGS)},
     "user": {"type": "str"},

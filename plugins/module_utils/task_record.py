@@ -17,7 +17,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,18 +52,36 @@ class Record:
     problem: str = ""
 
     @classmethod
-    def from_json(cls, text: str) -> Record | None:
-        """Read a record; None if it is none."""
+    def from_json(cls, text: str | bytes) -> Record | None:
+        """Read a record; None if it is none: whoever has the shared directory, every task for one, can write there."""
         try:
             data = json.loads(text)
-            said = {field.name: data[field.name] for field in fields(cls)}
-        except (ValueError, KeyError, TypeError):
+            said = {name: data[name] for name in _TYPES}
+            is_ours = data["format"] == _FORMAT
+        except (ValueError, KeyError, TypeError, RecursionError):
             return None
-        return cls(**{**said, "command": None if said["command"] is None else tuple(said["command"])})
+        # Not `isinstance`, for which True is a number.
+        if not is_ours or any(type(said[name]) not in types for name, types in _TYPES.items()):
+            return None
+        words = said["command"]
+        if words is not None and not all(isinstance(word, str) for word in words):
+            return None
+        return cls(**{**said, "command": None if words is None else tuple(words)})
 
     def to_json(self) -> str:
         """Write it down as `from_json` reads it."""
         return json.dumps({"format": _FORMAT, **asdict(self)})
+
+
+_NULL = type(None)
+_TYPES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("task_id", "environment", "image_id", "runner", "container", "problem"), (str,)),
+    **dict.fromkeys(("version", "ended", "rc"), (int, _NULL)),
+    "started": (int,),
+    "command": (list, _NULL),
+    "outcome": (str, _NULL),
+}
+"""What JSON has for each field of a `Record`."""
 
 
 @dataclass(frozen=True)
@@ -113,11 +131,25 @@ class TaskFiles:
                 path.parent.mkdir(exist_ok=True)
             output = self._open_new()
         try:
-            with _saying(f"Cannot lock {self.stdout}", self.shared_dir):
-                fcntl.flock(output.stdout, fcntl.LOCK_EX)
+            with self.given_back_on_failure():
+                with _saying(f"Cannot remove {self.kill_mark}", self.shared_dir):
+                    # It is of a former task of this ID, as nobody can want this one killed that does not know it.
+                    self.kill_mark.unlink(missing_ok=True)
+                with _saying(f"Cannot lock {self.stdout}", self.shared_dir):
+                    fcntl.flock(output.stdout, fcntl.LOCK_EX)
             yield output
         finally:
             output.close()
+
+    @contextmanager
+    def given_back_on_failure(self) -> Iterator[None]:
+        """Leave nothing, and the ID free, if the block fails; for as long as no supervisor has taken over."""
+        try:
+            yield
+        except BaseException:
+            with suppress(CatalogueError):  # the first failure is the one to tell
+                self.remove()
+            raise
 
     def _open_new(self) -> Output:
         try:
@@ -140,7 +172,7 @@ class TaskFiles:
     def is_looked_after(self) -> bool:
         """Whether a supervisor holds the output. What cannot be read counts as held."""
         try:
-            descriptor = os.open(self.stdout, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(self.stdout, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError:
             return True
         try:
@@ -152,15 +184,17 @@ class TaskFiles:
         return False
 
     def read(self) -> Record | None:
-        """The task's record; None if there is none."""
+        """The task's record; None if there is none, or something else in its place."""
         try:
-            return Record.from_json(self.record.read_text())
+            # Whoever opens a pipe waits for somebody to write.
+            record = Record.from_json(self.record.read_bytes()) if self.record.is_file() else None
         except FileNotFoundError:
             return None
         except OSError as error:
             raise CatalogueError(
                 f"Cannot read {self.record}", where=str(self.record), cause=error.strerror, remedy="Check who may"
             ) from error
+        return record if record and record.task_id == self.task_id else None
 
     def write(self, record: Record) -> None:
         """Write the record; who reads it sees the former one or this, never half of it."""
@@ -201,23 +235,44 @@ class Output:
         os.close(self.stderr)
 
 
+def check_in_use(shared_dir: Path, container_dir: str) -> None:
+    """Raise `CatalogueError` for a directory without a trace of use, such as that of a mount which is not there.
+
+    Who lists the tarballs notices that anyway. Who does not would fill the machine's own disk, where nobody looks.
+    """
+    _check_mounted(shared_dir)
+    if not any((shared_dir / name).is_dir() for name in (container_dir, _OUTPUTS)):
+        raise CatalogueError(
+            f"{shared_dir} has neither {container_dir} nor {_OUTPUTS}, so it does not look like the shared directory",
+            where=str(shared_dir),
+            remedy=f"Mount it. If it is the one, and new, make {_OUTPUTS} in it",
+        )
+
+
 def described_tasks(
     shared_dir: Path, task_id: str | None, environment: str | None, state: str | None
-) -> list[dict[str, Any]]:
-    """The tasks that have a record, newest first; see the module's `RETURN`."""
+) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """The tasks that have a record, newest first; see the module's `RETURN`; and a warning of each other file there."""
     _check_mounted(shared_dir)
     folder = shared_dir / _RECORDS
     with _saying(f"Cannot list {folder}", shared_dir):
         names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    wanted = [name[: -len(_RECORD_SUFFIX)] for name in names if name.endswith(_RECORD_SUFFIX)]
-    described = []
-    for found in wanted:
-        files = TaskFiles(shared_dir, found)
-        record = files.read() if task_id in (None, found) else None
+    found = sorted(name[: -len(_RECORD_SUFFIX)] for name in names if name.endswith(_RECORD_SUFFIX))
+    described, warnings = [], []
+    for files in (TaskFiles(shared_dir, name) for name in found if task_id in (None, name)):
+        try:
+            record = files.read()
+            if record is None and os.path.lexists(files.record):
+                warnings.append(
+                    f"{files.record} is no record of a task that this version can read, and was passed over"
+                )
+        except CatalogueError as error:
+            warnings.append(str(error))
+            continue
         if record and environment in (None, record.environment):
             described.append(describe(files, record))
     chosen = [task for task in described if state in (None, task["state"])]
-    return sorted(chosen, key=lambda task: (task["started"], task["task_id"]), reverse=True)
+    return sorted(chosen, key=lambda task: (task["started"], task["task_id"]), reverse=True), tuple(warnings)
 
 
 def describe(files: TaskFiles, record: Record) -> dict[str, Any]:

@@ -146,9 +146,12 @@ def clean_up(engine: Engine) -> tuple[str, ...]:
         if files.is_looked_after():
             continue
         try:
-            remove_task_container(engine, task_id, container_name(task_id))
-            files.give_up(int(time.time()))
-            warnings.append(f"Task {task_id} was lost, as its supervisor was killed. Its container has been removed")
+            removed = remove_task_container(engine, task_id, container_name(task_id))
+            # Neither is so of a task that has just ended by itself: it was running when the containers were listed.
+            if files.give_up(int(time.time())) or removed:
+                warnings.append(
+                    f"Task {task_id} was lost, as its supervisor was killed. Its container has been removed"
+                )
         except HakuError as error:
             warnings.append(f"What is left of task {task_id}, whose supervisor was killed, cannot be removed. {error}")
     return tuple(warnings)
@@ -162,7 +165,10 @@ def _run(engine: Engine, provided: Provided, wish: Running, warnings: tuple[str,
         raise HakuError(f"There is no image {wish.reference} after its synchronisation", where=engine.url)
     with wish.files.reserved() as output:
         job = _job(wish, provided, provided.image_id, output)
-        module = start_supervisor(engine, job)
+        with wish.files.given_back_on_failure():
+            # Before there is a container, so that whoever wants the task killed finds it from now on.
+            wish.files.write(job.record)
+            module = start_supervisor(engine, job)
         with module:
             messages = _messages(module)
             _await_start(engine, messages, job)

@@ -49,7 +49,7 @@ _POLL_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Job:
-    """What a supervisor has to do. `record` is what is written down as soon as the task has started."""
+    """What a supervisor has to do. `record` is what is written down again when the task has started."""
 
     task: Task
     image_id: str
@@ -61,20 +61,31 @@ class Job:
 
 
 def start_supervisor(engine: Engine, job: Job) -> socket.socket:
-    """Start the process; returns the module's end of the socket."""
+    """Start the process; returns the module's end of the socket, or raises `HakuError`."""
     ours, theirs = socket.socketpair()
-    if os.fork() == 0:
-        ours.close()
-        _live(engine, job, theirs)
-    theirs.close()
+    with theirs:
+        try:
+            child = os.fork()
+        except OSError as error:
+            ours.close()
+            raise HakuError(
+                f"The supervisor of task {job.task.id} cannot be started",
+                cause=error.strerror,
+                remedy="Check the machine's free memory, and how many processes the module's user may have",
+            ) from error
+        if child == 0:
+            ours.close()
+            _live(engine, job, theirs)
     return ours
 
 
-def remove_task_container(engine: Engine, task_id: str, name: str) -> None:
-    """Remove the container of that name if it is this task's; it may be gone already."""
+def remove_task_container(engine: Engine, task_id: str, name: str) -> bool:
+    """Remove the container of that name if it is this task's; whether there was one, as it may be gone already."""
     answer = engine.find_container(name)
-    if answer and (answer["Config"].get("Labels") or {}).get(LABEL_TASK) == task_id:
-        engine.remove_container(answer["Id"], force=True)
+    if answer is None or (answer["Config"].get("Labels") or {}).get(LABEL_TASK) != task_id:
+        return False
+    engine.remove_container(answer["Id"], force=True)
+    return True
 
 
 def _live(engine: Engine, job: Job, module: socket.socket) -> NoReturn:

@@ -41,7 +41,6 @@ class Context:
     """
 
     host: str | None
-    lock_timeout_seconds: int
     bring_image: Callable[[], Outcome] | None
 
 
@@ -51,7 +50,7 @@ def manage_vps(engine: Engine, wish: Wish, context: Context, check_mode: bool) -
         engine.check_offers(f"VPS {wish.vps} cannot be as asked", *wish.asked.special_needs)
     lock = local_path(engine.identity, "vps", wish.vps)
     what = f"work on VPS {wish.vps}"
-    with nullcontext() if check_mode else exclusive(lock, context.lock_timeout_seconds, what):
+    with nullcontext() if check_mode else exclusive(lock, wish.lock_timeout_seconds, what):
         seen = observe(engine, wish.vps)
         decided = plan(seen, wish)
         brought = None
@@ -190,6 +189,7 @@ def _leftover_warnings(seen: Seen, wish: Wish) -> tuple[str, ...]:
     former = aside_name(wish.container)
     warning = (
         f"Container {former} is the former VPS {wish.vps}, left by a re-creation that was interrupted. "
-        f"When nothing in it is missed, remove it: docker rm --force {former}"
+        f"When nothing in it is missed, remove it: docker rm --force {former}. If it is the new one that does not do, "
+        f"remove that: docker rm --force {wish.container}; the next run with state: present then brings the former back"
     )
     return (warning,)

@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
 from typing import Any
 
 from ansible_collections.haku.river.plugins.module_utils.container_steps import (
@@ -45,6 +47,7 @@ from ansible_collections.haku.river.plugins.module_utils.vps_snapshots import (
     superfluous,
 )
 from ansible_collections.haku.river.plugins.module_utils.vps_steps import (
+    OWN_FILES,
     START,
     Answering,
     Create,
@@ -54,7 +57,7 @@ from ansible_collections.haku.river.plugins.module_utils.vps_steps import (
     container_name,
 )
 
-VPS_SETTINGS = ("env", "volumes", "network", "cpus", "memory", "gpus", "labels", "restart_policy")
+VPS_SETTINGS = ("env", "volumes", "network", "cpus", "memory", "shm_size", "gpus", "labels", "restart_policy")
 """The options of `Settings` that a VPS has; its image and command follow from what it is."""
 
 SETTINGS_OF_VPS = {name: SETTINGS_OPTIONS[name] for name in VPS_SETTINGS}
@@ -81,6 +84,7 @@ class Wish:
     keep_snapshots: int | None = None
     stop_timeout_seconds: int = 10
     ready_timeout_seconds: int = 30
+    lock_timeout_seconds: int = 3600
 
     def __post_init__(self) -> None:
         """Raise `HakuError` for a wish that cannot be granted."""
@@ -90,6 +94,8 @@ class Wish:
                 f"network {network!r} publishes no port, and a VPS is reached by one",
                 remedy="Leave network out, or name a network that docker network create has made",
             )
+        for volume in self.asked.volumes or ():
+            _check_leaves_place(volume)
         if self.keep_snapshots is not None and self.keep_snapshots < 0:
             raise HakuError(
                 f"keep_snapshots: {self.keep_snapshots} is not a number of snapshots", remedy="Keep 0 or more"
@@ -111,6 +117,17 @@ class Wish:
     def settings(cls, params: Mapping[str, Any]) -> Settings:
         """Read those options of `Settings` that a VPS has."""
         return Settings.from_options({**dict.fromkeys(SETTINGS_OPTIONS), **params})
+
+
+def _check_leaves_place(volume: str) -> None:
+    """Raise `HakuError` for a mount into which the files of a VPS would go, and so over those of somebody's home."""
+    source, target = (PurePosixPath(posixpath.normpath(path)) for path in volume.split(":")[:2])
+    covered = next((path for path in OWN_FILES if target in (PurePosixPath(path), *PurePosixPath(path).parents)), None)
+    if covered:
+        raise HakuError(
+            f"volumes mounts {source} at {target}, where a VPS has its own {covered}, which would be written into it",
+            remedy="Mount it elsewhere, such as /mnt or /root/data",
+        )
 
 
 @dataclass(frozen=True)
@@ -256,7 +273,7 @@ def _creation(seen: Seen, wish: Wish) -> Plan:
         )
     settings = wish.asked.completed()
     body = _body(wish, seen.image_version, settings)
-    create = Create(NewMachine(wish.vps, body, wish.ports, wish.keys, wish.ready))
+    create = Create(NewMachine(wish.vps, body, wish.ports, wish.keys, wish.ready, wish.lock_timeout_seconds))
     said = [
         *(("name", wish.environment), ("version", seen.image_version), ("port", str(wish.ports))),
         ("authorized_keys", list(map(described_key, wish.keys))),
@@ -301,7 +318,9 @@ def _recreation(there: Machine, seen: Seen, wish: Wish, found: tuple[Difference,
 
 def _restoration(there: Machine, seen: Seen, wish: Wish) -> Plan:
     _check_way_is_free(seen, wish)
-    chosen = choose_snapshot(wish.vps, seen.snapshots, wish.snapshot)
+    # A machine that had this name before may have been one of another environment.
+    own = tuple(each for each in seen.snapshots if each.environment == there.environment)
+    chosen = choose_snapshot(wish.vps, own, wish.snapshot)
     step = _replacing(there, replace(wish, ports=replace(wish.ports, said=False)), chosen.image, None)
     changes = (Difference("snapshot", chosen.timestamp, None), *_keys_differ(there, wish))
     return Plan((step,), (*changes, *_state_change(there.state, "running")), "running", seen.snapshots)
@@ -322,6 +341,7 @@ def _replacing(there: Machine, wish: Wish, image: str, body: Mapping[str, Any] |
         ports=ports if ports.address else replace(ports, address=there.address),
         keys=wish.keys,
         stop_timeout_seconds=wish.stop_timeout_seconds,
+        lock_timeout_seconds=wish.lock_timeout_seconds,
         ready=wish.ready,
     )
 

@@ -25,7 +25,6 @@ _RANGE = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
 _EVERYWHERE = ("", "0.0.0.0")
 # Docker, of its own ports and of others; Podman, with and without root.
 _IN_USE = re.compile(r"port is already allocated|address already in use|EADDRINUSE", re.IGNORECASE)
-_LOCK_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -132,7 +131,7 @@ def is_in_use(error: EngineError) -> bool:
     return bool(_IN_USE.search(error.cause))
 
 
-def choosing(engine: Engine) -> AbstractContextManager[object]:
+def choosing(engine: Engine, timeout_seconds: float) -> AbstractContextManager[object]:
     """Let one process of this user at a time choose a port and create the container that takes it."""
     path = local_path(engine.identity, "ports")
-    return exclusive(path, _LOCK_SECONDS, "choosing a port")
+    return exclusive(path, timeout_seconds, "choosing a port")

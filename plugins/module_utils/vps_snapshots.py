@@ -15,6 +15,7 @@ from ansible_collections.haku.river.plugins.module_utils.container_steps import 
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
 from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
 from ansible_collections.haku.river.plugins.module_utils.image import ListedImage
+from ansible_collections.haku.river.plugins.module_utils.names import LABEL_VPS
 from ansible_collections.haku.river.plugins.module_utils.timestamps import iso_time
 from ansible_collections.haku.river.plugins.module_utils.vps_steps import container_name
 
@@ -45,9 +46,16 @@ class VpsSnapshot:
 
 
 def all_snapshots(images: Iterable[ListedImage]) -> dict[str, tuple[VpsSnapshot, ...]]:
-    """The snapshots among the images of an engine by VPS, newest first."""
-    matches = ((_TAG.fullmatch(tag), image.id) for image in images for tag in image.tags)
-    found = [VpsSnapshot(match["vps"], int(match["timestamp"]), match[0], id_) for match, id_ in matches if match]
+    """The snapshots among the images of an engine by VPS, newest first.
+
+    They have the labels of the machine that they were taken of. A tag like theirs is one that anybody may give.
+    """
+    matches = ((_TAG.fullmatch(tag), image) for image in images for tag in image.tags)
+    found = [
+        VpsSnapshot(match["vps"], int(match["timestamp"]), match[0], image.id)
+        for match, image in matches
+        if match and image.labels.get(LABEL_VPS) == match["vps"]
+    ]
     newest_first = sorted(found, key=lambda snapshot: snapshot.timestamp, reverse=True)
     return {vps: tuple(each for each in newest_first if each.vps == vps) for vps in {each.vps for each in found}}
 

@@ -57,16 +57,48 @@ from ansible_collections.haku.river.plugins.module_utils.vps_variables import (
     session_file,
 )
 
-# The shell is the image's own, and nothing that anybody has written gets into it. What the server may not do is said
-# here once more, as the first value that an sshd hears holds, whatever the image's own configuration says.
+# What the server may not do is said on its command line, as the first value that an sshd hears holds, whatever the
+# image's own configuration says. Of users, it takes all that are named: an environment can name more.
+_ONE_WAY_IN = {
+    "AuthenticationMethods": "publickey",
+    "AuthorizedKeysFile": ".ssh/authorized_keys",
+    "AuthorizedKeysCommand": "none",
+    "TrustedUserCAKeys": "none",
+}
+_SERVER = {**_ONE_WAY_IN, "AllowUsers": "root", "PermitRootLogin": "prohibit-password", "PermitUserEnvironment": "yes"}
+# Only what stands in a block `Match` holds against that. As whom and from where is asked for root from anywhere.
+_ROOT = "user=root,host=anywhere.invalid,addr=192.0.2.1,laddr=192.0.2.2,lport=22"
+
+# The shell is the image's own, and nothing that anybody has written gets into it.
 START = f"""
 set -e
 for file in {SSH_DIRECTORY}/ssh_host_*; do [ -s "$file" ] || rm -f "$file"; done
 [ -e {SSH_DIRECTORY}/{HOST_KEY} ] || ssh-keygen -q -t ed25519 -N '' -f {SSH_DIRECTORY}/{HOST_KEY}
 mkdir -p /run/sshd
-exec /usr/sbin/sshd -D -e -o HostKey={SSH_DIRECTORY}/{HOST_KEY} -o AuthenticationMethods=publickey \
-  -o PermitRootLogin=prohibit-password -o PermitUserEnvironment=yes
+set -- -o HostKey={SSH_DIRECTORY}/{HOST_KEY} {" ".join(f"-o {name}={value}" for name, value in _SERVER.items())}
+there=$(/usr/sbin/sshd -T -C {_ROOT} "$@")
+for wanted in {" ".join(f"'{name.lower()} {value}'" for name, value in _ONE_WAY_IN.items())}; do
+  case "
+$there
+" in
+    *"
+$wanted
+"*) ;;
+    *) echo "a block Match of this image's sshd_config keeps root's logins from being as they have to be: $wanted" >&2
+      exit 1 ;;
+  esac
+done
+exec /usr/sbin/sshd -D -e "$@"
 """
+
+OWN_FILES = (
+    f"{LOGIN_DIRECTORY}/{AUTHORIZED_KEYS}",
+    f"{LOGIN_DIRECTORY}/{SESSION_FILE}",
+    f"{SSH_DIRECTORY}/{HOST_KEY}",
+    f"{SSH_DIRECTORY}/{HOST_KEY}.pub",
+    f"{PROFILE_DIRECTORY}/{PROFILE}",
+)
+"""What is put into a VPS, or made in it at its first start."""
 
 _NOT_FOUND = 127
 _POLL_SECONDS = 0.05
@@ -137,6 +169,7 @@ class NewMachine:
     ports: Ports
     keys: tuple[str, ...]
     ready: Answering
+    lock_timeout_seconds: int
     former_files: Mapping[str, bytes] = field(default_factory=dict)
     networks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
@@ -145,7 +178,7 @@ class NewMachine:
         name = container_name(self.vps)
         refused: dict[int, str] = {}
         while True:
-            with choosing(engine):
+            with choosing(engine, self.lock_timeout_seconds):
                 port = choose(self.ports, taken_ports(engine, except_for=(aside_name(name),)), refused)
                 container_id = engine.create_container(name, _at_port(self.body, self.ports.address, port))
             try:
@@ -211,6 +244,7 @@ class Replace(Step):
     ports: Ports
     keys: tuple[str, ...] | None
     stop_timeout_seconds: int
+    lock_timeout_seconds: int
     ready: Answering
 
     @property
@@ -230,6 +264,7 @@ class Replace(Step):
             self.ports,
             find_keys(engine, name) if self.keys is None else self.keys,
             self.ready,
+            self.lock_timeout_seconds,
             engine.read_files(name, SSH_DIRECTORY) or {},
             creation.networks,
         )

@@ -111,6 +111,14 @@ options:
         limit. As much again may be swapped out, where the machine has swap.
       - For a new container the default is no limit. Lifting a limit takes a new container.
     type: str
+  shm_size:
+    description:
+      - The size of C(/dev/shm), as a number with a unit (V(512M), V(8G), powers of 1024). Programs that share memory
+        between processes, such as PyTorch's data loaders, need more than the engine's default, usually 64 MB.
+      - What is in it counts as the container's memory.
+      - For a new container the default is the engine's own.
+    type: str
+    version_added: 0.2.0
   gpus:
     description:
       - The GPUs of the container. V(all), a number of GPUs, or a list of their indices or UUIDs. V(0) is none.

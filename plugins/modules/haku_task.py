@@ -46,6 +46,7 @@ options:
       - V(present) runs a new task.
       - V(absent) kills the task O(task_id) if it runs on this machine. What it wrote and its record stay. If it runs on
         another machine, or was lost there, there is a warning, and nothing is done.
+      - A task is known, and can be killed, when its image has been brought. Before, end the Ansible run that waits.
     type: str
     choices: [present, absent]
     default: present
@@ -66,6 +67,8 @@ options:
       - The directory that Host and Runners share, at the same path on all of them, for example an NFS mount. It has to
         exist, and the module's user has to be able to write there.
       - The tarballs are below it unless O(source) is set, and the files of the tasks always are.
+      - With O(source) or O(sync=false), which do without the tarballs there, it has to have O(container_dir) or
+        C(task_outputs), so that nothing is written where it is not mounted.
   sync:
     description:
       - Bring the image to the wanted version first. With V(false) the task runs in the image that is there.
@@ -128,6 +131,12 @@ options:
     description:
       - How much memory the task may use, as a number with a unit (V(512M), V(2G), powers of 1024). As much again may be
         swapped out, where the machine has swap. The default is no limit.
+    type: str
+  shm_size:
+    description:
+      - The size of C(/dev/shm), as a number with a unit (V(512M), V(8G), powers of 1024). Programs that share memory
+        between processes, such as PyTorch's data loaders, need more than the engine's default, usually 64 MB.
+      - What is in it counts as the task's memory.
     type: str
   gpus:
     description:
@@ -381,7 +390,7 @@ from ansible_collections.haku.river.plugins.module_utils.task_image import (
     WantedImage,
     provide_image,
 )
-from ansible_collections.haku.river.plugins.module_utils.task_record import TaskFiles
+from ansible_collections.haku.river.plugins.module_utils.task_record import TaskFiles, check_in_use
 from ansible_collections.haku.river.plugins.module_utils.task_run import RUNNING_OPTIONS, Running, remove_task, run_task
 
 
@@ -421,6 +430,8 @@ def main() -> None:
         )
         source = chosen_source(pick(asked, SOURCE_OPTIONS), module.no_log_values.update)
         engine = connect(settings)
+        if asked["source"] is not None or not asked["sync"]:
+            check_in_use(files.shared_dir, asked["container_dir"])
         return run_task(
             engine, lambda: provide_image(engine, source, wanted, module.check_mode), wish, module.check_mode
         )

@@ -13,6 +13,8 @@ short_description: List the tasks that run and those that have ended
 description:
   - Lists the tasks of all Runners that M(haku.river.haku_task) has started, from their records in the shared directory.
     Any machine that has it can tell, without an engine.
+  - A record that nobody can read, because something else has written there or it is of a newer version, is passed over
+    with a warning.
   - Records and outputs stay until somebody removes them, by M(haku.river.haku_task) with
     O(haku.river.haku_task#module:delete_outputs=true).
 author:
@@ -175,8 +177,9 @@ def main() -> None:
     asked = module.params
 
     def work() -> Outcome:
-        tasks = described_tasks(Path(asked["shared_dir"]), asked["task_id"], asked["name"], asked["state"])
-        return Outcome(changed=False, facts={"tasks": tasks})
+        wanted = (asked["task_id"], asked["name"], asked["state"])
+        tasks, warnings = described_tasks(Path(asked["shared_dir"]), *wanted)
+        return Outcome(changed=False, facts={"tasks": tasks}, warnings=warnings)
 
     report(module, work)
 

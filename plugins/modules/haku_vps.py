@@ -24,7 +24,9 @@ description:
     authorized keys. The former one is kept aside until the new one answers. If anything fails, it is back.
   - A VPS counts as running when it has answered by SSH with its own host key. If it does not, the module fails with
     the last lines that its server wrote, and removes what it had made.
-  - Whatever the environment's own configuration says, the server takes no passwords.
+  - The server takes no passwords and no other keys, although the environment's configuration may allow them. Where a
+    block C(Match) of that does so for root, the VPS is not started. Other users enter only if the configuration names
+    them by C(AllowUsers).
 author:
   - haku.river contributors (@haku-river)
 extends_documentation_fragment:
@@ -118,6 +120,8 @@ options:
     description:
       - What to mount, each as C(SOURCE:TARGET) or C(SOURCE:TARGET:MODE), for example V(/shared:/shared). The source is
         an absolute path on this machine or the name of a volume.
+      - Refused as targets are C(/root), C(/root/.ssh), C(/etc/ssh), C(/etc/profile.d) and what is above them, since the
+        keys and settings of the VPS would be written into the source. C(/root/data) is free.
       - What is in a mount is in no snapshot.
     type: list
     elements: str
@@ -135,6 +139,13 @@ options:
     description:
       - How much memory the VPS may use, as a number with a unit (V(512M), V(2G), powers of 1024). V(0) is no limit, and
         the default for a new VPS.
+    type: str
+  shm_size:
+    description:
+      - The size of C(/dev/shm), as a number with a unit (V(512M), V(8G), powers of 1024). Programs that share memory
+        between processes, such as PyTorch's data loaders, need more than the engine's default, usually 64 MB.
+      - What is in it counts as the VPS's memory.
+      - For a new VPS the default is the engine's own.
     type: str
   gpus:
     description:
@@ -195,7 +206,8 @@ options:
     default: 30
   lock_timeout:
     description:
-      - How long to wait, in seconds, for other work on the same VPS, or on its image, on this machine.
+      - How long to wait, in seconds, for other work on the same VPS, or on its image, on this machine, and for another
+        one that chooses a port.
     type: int
     default: 3600
 seealso:
@@ -418,6 +430,7 @@ def main() -> None:
             ports=Ports.from_options(asked["port"], asked["port_range"], asked["address"]),
             stop_timeout_seconds=asked["stop_timeout"],
             ready_timeout_seconds=asked["ready_timeout"],
+            lock_timeout_seconds=asked["lock_timeout"],
             **pick(asked, ("state", "version", "recreate", "snapshot", "keep_snapshots")),
         )
         has_source = asked["shared_dir"] is not None or asked["source"] is not None
@@ -434,7 +447,7 @@ def main() -> None:
             source = chosen_source(pick(asked, SOURCE_OPTIONS), module.no_log_values.update)
             return synchronise(engine, source, image, module.check_mode)
 
-        context = Context(asked["host"], asked["lock_timeout"], bring_image if has_source else None)
+        context = Context(asked["host"], bring_image if has_source else None)
         return manage_vps(engine, wish, context, module.check_mode)
 
     report(module, work)

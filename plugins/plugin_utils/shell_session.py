@@ -98,7 +98,13 @@ case $found in
     [ "$start" ] || { say "$subject does not run: ${found#* }. $when_stopped"; exit 1; };
     "$@" start "${found%% *}" >/dev/null || exit 1 ;;
 esac;
-exec "$@" exec --interactive $terminal "${found%% *}" sh -c "$shell" sh "$term"
+mark=$$.$(date +%s);
+trap 'gone=yes' HUP TERM;
+gone=;
+"$@" exec --interactive $terminal "${found%% *}" sh -c "$shell" sh "$term" "$mark";
+status=$?;
+[ -z "$gone" ] || "$@" exec "${found%% *}" sh -c "$hang_up" sh "$mark" </dev/null >/dev/null 2>&1;
+exit $status
 """
 
 _LIST = """
@@ -110,7 +116,18 @@ _SHELL = """
 for place in /etc /lib /usr/lib /usr/share; do
   [ -e $place/terminfo/?/$1 ] && export TERM=$1;
 done;
+export HAKU_SHELL=$$.$2;
 exec "$(command -v bash || command -v sh)"
+"""
+
+# A connection that breaks ends the engine's client, of which engines tell the shell nothing: it would go on for ever.
+# It is found by its own number in its variables. What it has started has them too, but other numbers.
+_HANG_UP = """
+for process in /proc/[0-9]*; do
+  case $(cat $process/environ) in
+    *"HAKU_SHELL=${process#/proc/}.$1"*) kill -s HUP "${process#/proc/}" ;;
+  esac;
+done
 """
 
 # Of a sequence, the first key waits for the second: with Docker's own, ctrl-p would not bring the last command back.
@@ -130,6 +147,7 @@ def opening(machine: Machine, wanted: Wanted, terminal: str | None) -> str:
         "terminal": _TERMINAL if terminal else "",
         "term": terminal or "dumb",
         "shell": _one_line(_SHELL),
+        "hang_up": _one_line(_HANG_UP),
         "subject": f"The {there}",
         "when_stopped": wanted.when_stopped,
         "missing": f"There is no {there}. There are:",

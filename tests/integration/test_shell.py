@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -123,6 +124,24 @@ def test_the_end_of_input_ends_the_shell(window: Terminal, host: Machine, invent
     window.waits_for("/ #")
     window.press("C-d")
     window.waits_for("ended with 0")
+
+
+@pytest.mark.parametrize("name", [BASH, ASH])
+def test_a_broken_connection_ends_the_shell_and_what_runs_in_it(
+    window: Terminal, host: Machine, inventory: Path, tmp_path: Path, name: str
+) -> None:
+    client = tmp_path / "client"
+    # Each program becomes the next one, up to the SSH client.
+    window.enter(f"sh -c 'echo $$ >{client}; exec haku-shell -i {inventory} {name}'")
+    window.waits_for("root@" if name == BASH else "/ #")
+    window.enter("(trap '' HUP; exec sleep 601) & echo asl''eep; sleep 602")
+    window.waits_for("asleep")
+    os.kill(int(client.read_text()), signal.SIGKILL)
+    window.waits_for("Killed")
+    wait_until(lambda: "sleep 602" not in host.docker("top", name), "the shell to be gone")
+    left = [line for line in host.docker("top", name).splitlines()[1:] if "sleep infinity" not in line]
+    # As on any terminal, what was told not to mind goes on.
+    assert [line.split()[-2:] for line in left] == [["sleep", "601"]]
 
 
 def test_a_full_screen_program_follows_the_size_of_the_window(window: Terminal, host: Machine, inventory: Path) -> None:

@@ -10,12 +10,23 @@ import json
 import os
 import platform
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.haku.river.plugins.module_utils.catalogue import Catalogue
+from ansible_collections.haku.river.plugins.module_utils.connect import EngineSettings, connect
+from ansible_collections.haku.river.plugins.module_utils.engine import Engine as EngineApi
+from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
+from ansible_collections.haku.river.plugins.module_utils.task import TASK_OPTIONS, Task
+from ansible_collections.haku.river.plugins.module_utils.task_image import Provided, WantedImage, provide_image
+from ansible_collections.haku.river.plugins.module_utils.task_record import TaskFiles
+from ansible_collections.haku.river.plugins.module_utils.task_run import Running, run_task
 
 from tests.integration.environment import Environment
 from tests.integration.marks import ON_DOCKER_AND_ROOTS_PODMAN, ON_PODMAN_TOO
@@ -224,19 +235,30 @@ def test_as_much_is_returned_as_is_asked_for(one_packaged: Environment, more: di
 @ENGINES_OF_BOTH_STORES
 def test_a_gigabyte_of_output_takes_little_memory(packaged: Environment) -> None:
     size = 1_000_000_000
-    asked = options(packaged, f"head -c {size} /dev/zero | tr '\\0' x")
-    result, peak_bytes = peak_memory("haku_task", **asked)
+    output = packaged.shared / "task_outputs/gigabyte.out"
+    asked = options(packaged, f"head -c {size} /dev/zero | tr '\\0' x", task_id="gigabyte")
+    with ThreadPoolExecutor() as pool:
+        module = pool.submit(peak_memory, "haku_task", **asked)
+        wait_until(lambda: output.exists() and output.stat().st_size > 0, "the first of its output")
+        both = holders(output)
+        assert len(both) == 2, "the module, which waits, and the supervisor, which all of it goes through"
+        peaks_bytes = [peak_so_far(both)]
+        while not module.done():
+            time.sleep(0.02)
+            peaks_bytes.append(peak_so_far(both))
+    result, peak_bytes = module.result()
     assert result["outcome"] == "exited", result
     assert result["stdout_bytes"] == Path(result["stdout_file"]).stat().st_size == size
     assert result["stdout"] == "x" * 65536
-    assert peak_bytes < 100_000_000
-    Path(result["stdout_file"]).unlink()
+    assert 0 < max(peak_bytes, *peaks_bytes) < 100_000_000
+    assert containers(packaged) == []
+    output.unlink()
 
 
 @ON_DOCKER_AND_ROOTS_PODMAN
 def test_the_container_is_as_asked(packaged: Environment) -> None:
     script = (
-        "id -u; pwd; echo $GREETING; cat /extra/note; "
+        "id -u; pwd; echo $GREETING; cat /extra/note; df -m /dev/shm | tail -n 1 | awk '{print $2}'; "
         f"echo from the task > {packaged.shared}/note; grep Cpus_allowed_list /proc/self/status"
     )
     extra = packaged.shared / "extra"
@@ -253,9 +275,17 @@ def test_the_container_is_as_asked(packaged: Environment) -> None:
         numa_node=0,
         cpus=0.5,
         memory="64M",
+        shm_size="96M",
     )
     cpus = Path("/sys/devices/system/node/node0/cpulist").read_text().strip()
-    assert result["stdout"].splitlines() == ["65534", "/tmp", "hello $HOME", "a note", f"Cpus_allowed_list:\t{cpus}"]
+    assert result["stdout"].splitlines() == [
+        "65534",
+        "/tmp",
+        "hello $HOME",
+        "a note",
+        "96",
+        f"Cpus_allowed_list:\t{cpus}",
+    ]
     assert (packaged.shared / "note").read_text() == "from the task\n"
 
 
@@ -290,6 +320,24 @@ def test_what_cannot_be_is_refused_and_leaves_nothing(
     assert containers(one_packaged) == []
     assert tasks(one_packaged) == []
     assert not any((one_packaged.shared / "task_outputs").glob("*"))
+
+
+@pytest.mark.parametrize(
+    "more", [{"sync": False}, {"source": "https://127.0.0.1:1/tarballs"}], ids=["no sync", "source"]
+)
+def test_nothing_is_written_where_the_shared_directory_is_not_mounted(
+    one_packaged: Environment, more: dict[str, Any], tmp_path: Path
+) -> None:
+    run(one_packaged, "true")  # brings the image
+    point = tmp_path / "mount-point"
+    point.mkdir()
+    elsewhere = {**options(one_packaged, "true"), "shared_dir": str(point), **more}
+    for check in (True, False):
+        complaint = fail("haku_task", check=check, **elsewhere)
+        assert f"{point} has neither hakuriver-containers nor task_outputs" in complaint
+    assert list(point.iterdir()) == []
+    (point / "task_outputs").mkdir()
+    assert succeed("haku_task", **{**elsewhere, "sync": False, "mount_shared_dir": False, "source": None})["rc"] == 0
 
 
 def test_an_id_serves_once(one_packaged: Environment) -> None:
@@ -377,9 +425,10 @@ def test_a_task_that_was_lost_on_another_runner_is_left_to_that_one(
 
 
 def test_a_module_whose_supervisor_is_killed_cleans_up(one_packaged: Environment) -> None:
-    with start_module("haku_task", **options(one_packaged, "sleep 600", task_id="lost")) as module:
-        wait_until(lambda: tasks(one_packaged) != [], "the task to run")
-        (other,) = holders(one_packaged.shared / "task_outputs/lost.out") - {module.pid}
+    output = one_packaged.shared / "task_outputs/lost.out"
+    with start_module("haku_task", **options(one_packaged, "echo begun; sleep 600", task_id="lost")) as module:
+        wait_until(lambda: output.exists() and output.read_text() == "begun\n", "the task to run")
+        (other,) = holders(output) - {module.pid}
         os.kill(other, signal.SIGKILL)
         result = result_of(module)
     assert result["outcome"] == "lost"
@@ -396,6 +445,16 @@ def holders(path: Path) -> set[int]:
         except OSError:
             continue
     return found
+
+
+def peak_so_far(processes: set[int]) -> int:
+    """The most memory in bytes that one of these processes has had; 0 when all are gone."""
+    found = [0]
+    for process in processes:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            lines = Path(f"/proc/{process}/status").read_text().splitlines()
+            found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")]
+    return max(found)
 
 
 def kill_supervisor(output: Path) -> None:
@@ -428,13 +487,76 @@ def test_a_task_whose_output_cannot_be_stored_is_stopped(one_packaged: Environme
 def test_how_a_task_ends_is_told_although_the_whole_shared_directory_is_full(one_packaged: Environment) -> None:
     shared = one_packaged.shared
     run(one_packaged, "true")  # brings the image, as the directory is empty then
-    small = 'mount -t tmpfs -o size=1m none "$0" && exec "$@"'
+    small = 'mount -t tmpfs -o size=1m none "$0" && mkdir "$0/task_outputs" && exec "$@"'
     asked = options(one_packaged, "head -c 4000000 /dev/zero; sleep 600", mount_shared_dir=False, sync=False)
     result = run_module("haku_task", within=("unshare", "--mount", "sh", "-c", small, str(shared)), **asked)
     assert (result["state"], result["outcome"], result["rc"]) == ("finished", "output_lost", 143)
     assert result["ended"] >= result["started"]
     assert result["problem"] in result["msg"]
     assert "record is out of date" in str(result["warnings"])
+    assert containers(one_packaged) == []
+
+
+# At bad moments
+
+
+def asked_here(environment: Environment, task_id: str) -> tuple[EngineApi, Running, Callable[[], Provided]]:
+    """What the module makes of its options, for a run in this process, which then can be held up where it matters."""
+    files = TaskFiles(environment.shared, task_id)
+    said = {**dict.fromkeys(TASK_OPTIONS), "command": "echo begun; sleep 600", "network": "none"}
+    task = Task.from_options(task_id, environment.name, environment.shared, said)
+    engine = connect(EngineSettings(docker_host=environment.engine.url))
+    catalogue = Catalogue(str(environment.shared), "hakuriver-containers")
+    wanted = WantedImage(environment.name, environment.image)
+    wish = Running(task, files, environment.image, stop_timeout=1)
+    return engine, wish, lambda: provide_image(engine, catalogue, wanted, check_mode=False)
+
+
+def test_a_task_that_is_only_being_started_can_be_killed(one_packaged: Environment) -> None:
+    engine, wish, provide = asked_here(one_packaged, "early")
+    mark, reopen = wish.files.kill_mark, engine.reopen
+
+    def reopen_when_wanted_dead() -> EngineApi:
+        wait_until(mark.exists, "somebody to want the task killed")
+        return reopen()
+
+    engine.reopen = reopen_when_wanted_dead  # which is the first that a supervisor does
+    with ThreadPoolExecutor() as pool:
+        run_ = pool.submit(run_task, engine, provide, wish, check_mode=False)
+        wait_until(lambda: tasks(one_packaged) != [], "the task to be known")
+        assert containers(one_packaged) == []
+        gone = succeed("haku_task", **absence(one_packaged, "early"))
+        assert run_.result(60).facts["outcome"] == "killed"
+    assert gone["diff"] == {"before": {"state": "running"}, "after": {"state": "finished"}}
+    assert [task["outcome"] for task in tasks(one_packaged)] == ["killed"]
+    assert containers(one_packaged) == []
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(("removals", "succeeds"), [(2, True), (3, False)])
+def test_an_image_that_is_removed_before_the_container_is_there_is_brought_again_but_not_for_ever(
+    one_packaged: Environment, removals: int, succeeds: bool
+) -> None:
+    engine, wish, provide = asked_here(one_packaged, "again")
+    wish = replace(wish, detach=True)
+    one_packaged.leave()  # or its container would keep the image
+    brought = []
+
+    def provide_for_a_moment() -> Provided:
+        provided = provide()
+        brought.append(provided)
+        if len(brought) <= removals:
+            one_packaged.engine.docker("image", "rm", one_packaged.image)
+        return provided
+
+    if succeeds:
+        assert run_task(engine, provide_for_a_moment, wish, check_mode=False).facts["state"] == "running"
+        succeed("haku_task", **absence(one_packaged, "again"))
+    else:
+        with pytest.raises(HakuError, match=r"Cannot create container haku-task-again: .*[Nn]o such image"):
+            run_task(engine, provide_for_a_moment, wish, check_mode=False)
+        assert not wish.files.exist
+    assert len(brought) == 3
     assert containers(one_packaged) == []
 
 
@@ -462,6 +584,8 @@ def test_a_hundred_tasks_at_once_after_an_update_load_it_once(engines: dict[str,
         assert [result["stdout"] for result in results] == [f"2\n{number}\n" for number in range(100)]
         assert sorted(result["sync"]["action"] for result in results) == ["load", *["none"] * 99]
         assert len({result["task_id"] for result in results}) == 100
+        # Those that had ended when another one looked for what was left were not lost.
+        assert not any("was lost" in str(result.get("warnings")) for result in results)
         assert len(list(there.shared.glob("task_outputs/*.out"))) == 101
         assert containers(there) == []
     finally:
@@ -535,6 +659,26 @@ def test_a_secret_command_is_not_written_down(one_packaged: Environment) -> None
 
 def test_records_that_nobody_can_read_are_passed_over(one_packaged: Environment) -> None:
     run(one_packaged, "true", task_id="good")
-    (one_packaged.shared / "task_records/bad.json").write_text("{")
-    (one_packaged.shared / "task_records/worse.json").write_text(json.dumps({"task_id": "worse"}))
-    assert [task["task_id"] for task in tasks(one_packaged)] == ["good"]
+    records = one_packaged.shared / "task_records"
+    good = json.loads((records / "good.json").read_text())
+    (records / "cut.json").write_text("{")
+    (records / "binary.json").write_bytes(b"\xff\xfe{")
+    (records / "other.json").write_text(json.dumps({"task_id": "other"}))
+    (records / "kinds.json").write_text(json.dumps({**good, "task_id": "kinds", "started": "yesterday"}))
+    (records / "newer.json").write_text(json.dumps({**good, "task_id": "newer", "format": 2}))
+    (records / "borrowed.json").write_text(json.dumps(good))
+    (records / "folder.json").mkdir()
+    (records / "loop.json").symlink_to("loop.json")
+    os.mkfifo(records / "pipe.json")
+    (records / "secret.json").write_text(json.dumps({**good, "task_id": "secret"}))
+    (records / "secret.json").chmod(0)
+    # Root without this capability is like anybody else.
+    like_anybody = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+    seen = succeed("haku_task_info", within=like_anybody, shared_dir=str(one_packaged.shared))
+    assert [task["task_id"] for task in seen["tasks"]] == ["good"]
+    warnings = str(seen["warnings"])
+    for bad in ("cut", "binary", "other", "kinds", "newer", "borrowed", "folder", "loop", "pipe"):
+        assert f"{records}/{bad}.json is no record of a task that this version can read" in warnings
+    assert f"Cannot read {records}/secret.json: Permission denied" in warnings
+    one = succeed("haku_task_info", shared_dir=str(one_packaged.shared), task_id="good")
+    assert (len(one["tasks"]), one.get("warnings", [])) == (1, [])

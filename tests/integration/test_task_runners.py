@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from tests.integration.plays import CHECKOUT, Run, run_play, run_playbook
+from tests.integration.test_task import HOSTILE
 from tests.lab import images
 from tests.lab.host import wait_until
 from tests.lab.machines import MACHINES, Machine
@@ -135,6 +136,47 @@ def test_the_playbook_runs_on_every_runner_and_its_check_runs_nothing(runner: Ru
     assert sorted(machine for _task, machine in run.changed) == ["node2", "node3"]
     outputs = {path.read_text() for path in MACHINES.shared.glob("task_outputs/*.out")}
     assert len(outputs) == 2
+
+
+def test_the_playbook_shows_both_streams_of_a_command_that_fails(runner: Runner) -> None:
+    asked = {
+        "haku_task_runners": "node2",
+        "haku_task_environment": ENVIRONMENT,
+        "haku_task_command": "echo found; echo 123456 >&2; ls /shared; exit 3",
+        "haku_task_id": "failing",
+        "haku_task_output": "tail",
+        "haku_task_output_bytes": 6,
+        "haku_task_mount_shared_dir": False,
+        "haku_task_init": False,
+        "haku_task_stop_timeout": 1,
+    }
+    run = run_playbook("haku.river.task", runner.inventory, f"--extra-vars={json.dumps(asked)}")
+    assert run.failed() == "The command ended with exit code 3"
+    assert run.result("Show what it wrote")["msg"] == ["found"]
+    assert run.result("Show what it wrote to standard error")["msg"] == ["ctory"]
+    assert run.result("Say where all of it is")["msg"].startswith("failing: /shared/task_outputs/failing.out")
+    again = run_playbook(
+        "haku.river.task", runner.inventory, f"--extra-vars={json.dumps({**asked, 'haku_task_sync': False})}"
+    )
+    assert "There is a task failing already" in again.failed()
+
+
+def test_what_hostile_strings_say_arrives_through_a_play(runner: Runner) -> None:
+    """By way of the action plugin, SSH and Ansible's wrapper of modules; !unsafe is what templating leaves alone."""
+    script = 'for word; do printf "%s\\0" "$word"; done'
+    # What the tag does not know from something else, such as nothing or an alias, needs none.
+    tags = {word: "" if word in ("", "~", "*") else "!unsafe " for word in ["sh", "-c", script, *HOSTILE]}
+    words = ["sh", "-c", script, "sh", *HOSTILE]
+    command = ", ".join(f"{tags[word]}{json.dumps(word, ensure_ascii=False)}" for word in words)
+    playbook = MACHINES.directory / "hostile.yml"
+    playbook.write_text(
+        "- hosts: node2\n  gather_facts: false\n  tasks:\n  - name: Run it\n    haku.river.haku_task:\n"
+        f"      name: {ENVIRONMENT}\n      shared_dir: /shared\n      task_id: hostile\n      command: [{command}]\n"
+    )
+    run_playbook(playbook, runner.inventory).succeeded()
+    written = (MACHINES.shared / "task_outputs/hostile.out").read_bytes()
+    assert written.split(b"\0")[:-1] == [word.encode() for word in HOSTILE]
+    assert not runner.machine.succeeds("test", "-e", "/tmp/pwned")
 
 
 def test_what_failed_when_says_is_what_counts(runner: Runner) -> None:

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.haku.river.plugins.module_utils.connect import EngineSettings, connect
 from ansible_collections.haku.river.plugins.module_utils.timestamps import unix_timestamp
+from ansible_collections.haku.river.plugins.module_utils.vps_port import choosing
 
 from tests.integration.environment import Environment
 from tests.integration.marks import ON_DOCKER_AND_ROOTS_PODMAN, ON_PODMAN_TOO
@@ -116,6 +118,58 @@ def test_a_stranger_is_refused(one_vps_place: Place, tmp_path: Path) -> None:
     assert "Permission denied" in one_vps_place.refuses(machine, f"-i{make_key(tmp_path, 'stranger')}")
 
 
+def test_nobody_enters_by_a_key_that_came_with_the_image(one_vps_place: Place, tmp_path: Path) -> None:
+    stranger = make_key(tmp_path, "stranger")
+    public = stranger.with_suffix(".pub").read_text().strip()
+    commands = [
+        "mkdir -p /root/.ssh && useradd --create-home other && mkdir /home/other/.ssh",
+        *(f"echo '{public}' > {file}" for file in ("/root/.ssh/authorized_keys2", "/home/other/.ssh/authorized_keys")),
+        f"echo '{public}' > /etc/ssh/others; echo '{public}' > /etc/ssh/ca.pub",
+        "printf 'AuthorizedKeysCommand /bin/cat /etc/ssh/others\\nAuthorizedKeysCommandUser root\\n' >> $config",
+        "printf 'AuthorizedKeysFile .ssh/authorized_keys2\\nTrustedUserCAKeys /etc/ssh/ca.pub\\n' >> $config",
+    ]
+    _change_image(one_vps_place, "; ".join(["config=/etc/ssh/sshd_config", *commands]))
+    machine = one_vps_place.have()["vps"]
+    assert one_vps_place.ssh(machine, "ls .ssh/authorized_keys2") == ".ssh/authorized_keys2\n"
+    for user in ("root", "other"):
+        entered = {**machine, "user": user}
+        assert "Permission denied (publickey)" in one_vps_place.refuses(entered, f"-i{stranger}")
+    run("ssh-keygen", "-q", "-s", stranger, "-I", "anybody", "-n", "root", f"{make_key(tmp_path, 'signed')}.pub")
+    assert "Permission denied (publickey)" in one_vps_place.refuses(machine, f"-i{tmp_path}/signed")
+
+
+def test_an_environment_can_name_more_users_who_then_enter_by_their_own_keys(
+    one_vps_place: Place, tmp_path: Path
+) -> None:
+    other = make_key(tmp_path, "other")
+    public = other.with_suffix(".pub").read_text().strip()
+    commands = (
+        "useradd --create-home other && mkdir /home/other/.ssh",
+        f"echo '{public}' > /home/other/.ssh/authorized_keys",
+        "echo AllowUsers other >> /etc/ssh/sshd_config",
+    )
+    _change_image(one_vps_place, "; ".join(commands))
+    machine = one_vps_place.have()["vps"]
+    assert one_vps_place.ssh({**machine, "user": "other"}, "id -un", key=other) == "other\n"
+    assert one_vps_place.ssh(machine, "id -un") == "root\n"
+
+
+@pytest.mark.parametrize(
+    ("block", "wanted"),
+    [
+        ("User root\\n AuthenticationMethods password", "authenticationmethods publickey"),
+        ("all\\n AuthorizedKeysFile .ssh/authorized_keys2", "authorizedkeysfile .ssh/authorized_keys"),
+    ],
+    ids=["methods", "files"],
+)
+def test_an_image_that_opens_another_way_in_for_root_is_refused(one_vps_place: Place, block: str, wanted: str) -> None:
+    _change_image(one_vps_place, f"printf 'Match {block}\\n' >> /etc/ssh/sshd_config")
+    message = one_vps_place.fail()
+    assert f"keeps root's logins from being as they have to be: {wanted}" in message
+    assert "Correct the environment's /etc/ssh/sshd_config on the Host" in message
+    assert one_vps_place.containers == []
+
+
 @ON_DOCKER_AND_ROOTS_PODMAN
 def test_keys_change_in_place_and_the_one_that_was_taken_away_no_longer_opens(vps_place: Place, tmp_path: Path) -> None:
     machine = vps_place.have()["vps"]
@@ -166,6 +220,7 @@ def test_settings_reach_the_machine_and_its_sessions(one_vps_place: Place) -> No
         **one_vps_place.options,
         "cpus": 0.5,
         "memory": "256M",
+        "shm_size": "96M",
         "env": {"GREETING": 'it\'s "$HOME"', "PATH": "/opt/tool/bin:/usr/bin:/bin"},
         "volumes": ["/etc:/host/etc:ro"],
         "labels": {"team": "a"},
@@ -177,6 +232,7 @@ def test_settings_reach_the_machine_and_its_sessions(one_vps_place: Place) -> No
     there = one_vps_place.inspect()
     assert there["HostConfig"]["NanoCpus"] == 500_000_000
     assert there["HostConfig"]["Memory"] == 256 << 20
+    assert one_vps_place.ssh(machine, "df --output=size -m /dev/shm").split()[-1] == "96"
     assert there["Config"]["Labels"]["team"] == "a"
     expected = 'it\'s "$HOME" /opt/tool/bin:/usr/bin:/bin\n'
     assert one_vps_place.ssh(machine, 'echo "$GREETING $PATH"') == expected
@@ -301,6 +357,30 @@ def test_a_recreation_that_was_killed_is_undone_by_the_next_run(one_vps_place: P
     assert one_vps_place.ssh(machine, "true") == ""
 
 
+def test_what_a_killed_recreation_left_beside_the_new_machine_is_told_with_both_ways_on(one_vps_place: Place) -> None:
+    place, former = one_vps_place, f"{one_vps_place.container}.FORMER"
+    machine = place.have()["vps"]
+    place.engine.docker("rename", place.container, former)
+    place.engine.docker("stop", former)
+    labels = ("--label", "haku.river.managed=true", "--label", f"haku.river.vps={place.vps}")
+    place.engine.docker("run", "--detach", "--name", place.container, *labels, place.image, "sleep", "infinity")
+    warnings = str(succeed("haku_vps", **place.bare_options, state="stopped", stop_timeout=1)["warnings"])
+    assert f"docker rm --force {former}." in warnings
+    assert f"docker rm --force {place.container}; the next run" in warnings
+    place.engine.docker("rm", "--force", place.container)
+    assert place.have()["vps"] == machine
+    assert place.containers == [place.container]
+
+
+def test_a_port_is_waited_for_as_long_as_is_asked(one_vps_place: Place) -> None:
+    engine = connect(EngineSettings(docker_host=one_vps_place.engine.url))
+    with choosing(engine, 60):
+        message = one_vps_place.fail(lock_timeout=1)
+    assert "Choosing a port is under way already" in message
+    assert "lock_timeout (1 s) has passed" in message
+    assert one_vps_place.containers == []
+
+
 def test_a_container_that_is_no_vps_is_not_touched(one_vps_place: Place) -> None:
     one_vps_place.engine.docker("create", "--name", one_vps_place.container, one_vps_place.image)
     for state in ("present", "absent", "stopped"):
@@ -325,6 +405,10 @@ def test_a_name_that_is_no_host_name_is_refused_with_the_rule(engines: dict[str,
         ({"name": "nowhere"}, "There is no image hakuriver/nowhere:base on this machine"),
         ({"network": "host"}, "publishes no port"),
         ({"network": "container:x"}, "publishes no port"),
+        (
+            {"volumes": ["/home/alice:/root"]},
+            "/home/alice at /root, where a VPS has its own /root/.ssh/authorized_keys",
+        ),
         ({"port": 0}, "port '0' means no port"),
         ({"port_range": "2-1"}, "port_range '2-1' means no port"),
         ({"address": "everywhere"}, "is not an IP address"),

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.plays import Run, run_play, run_playbook
+from tests.integration.plays import CHECKOUT, Run, run_play, run_playbook
 from tests.integration.project import Project
 from tests.integration.vps import Place, make_key
 from tests.lab import images
@@ -206,6 +207,40 @@ def test_from_the_base_image_to_a_machine_in_which_the_next_play_installs(
     project.declare(environment, haku_vps=[{**alice, "state": "absent"}], **common)
     project.run("vps").succeeded()
     assert "haku-vps-" not in project.machines["node2"].docker("ps", "--all", "--format", "{{.Names}}")
+
+
+def test_the_documentations_example_without_the_playbook_works_as_it_stands(
+    project: Project, machines: dict[str, Machine], tmp_path: Path
+) -> None:
+    """With another home for the user, whose `ssh` looks for known hosts in the true one unless it is told."""
+    page = (CHECKOUT / "docs/vps.md").read_text()
+    example = page.partition("Or without the playbook, by the module alone:")[2].split("```")[1].removeprefix("yaml\n")
+    (tmp_path / "example.yml").write_text(example)
+    name = "python-data-science"
+    there = {
+        **dict(
+            line.split("=", 1) for line in project.inventory.read_text().splitlines() if line.startswith("ansible_")
+        ),
+        "ansible_host": machines["node2"].address,
+    }
+    inventory = tmp_path / "inventory.json"
+    inventory.write_text(json.dumps({"all": {"hosts": {"gpu01": there}}}))
+    (MACHINES.shared / "hakuriver-containers").mkdir()
+    container = {"name": name, "image": images.provide(images.SSH, machines["node1"]), "pull": "never"}
+    steps = [{"haku.river.haku_container": container}, {"haku.river.haku_tar": {"name": name, "shared_dir": "/shared"}}]
+    known = f"-oUserKnownHostsFile={tmp_path}/.ssh/known_hosts -oStrictHostKeyChecking=yes"
+    home = {"HOME": str(tmp_path), "ANSIBLE_SSH_COMMON_ARGS": known}
+    try:
+        run_play(project.inventory, "node1", steps).succeeded()
+        first = run_playbook(tmp_path / "example.yml", inventory, environment=home).succeeded()
+        assert first.result("See that it answers", "builder")["ping"] == "pong"
+        second = run_playbook(tmp_path / "example.yml", inventory, environment=home).succeeded()
+        assert [task for task, _machine in second.changed] in ([], ["Have the next play work on it"])
+    finally:
+        for machine in (machines["node1"], machines["node2"]):
+            machine.docker("rm", "--force", "--volumes", name, "haku-vps-builder")
+            for image in machine.docker("images", "--quiet", f"hakuriver/{name}").split():
+                machine.docker("rmi", "--force", image)
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ from ansible_collections.haku.river.plugins.module_utils.settings import (
     parse_gpus,
     parse_labels,
     parse_memory,
+    parse_shm_size,
     parse_volumes,
 )
 
@@ -456,6 +457,19 @@ def test_an_image_id_is_not_a_name() -> None:
     assert full_reference("sha256:12") == "sha256:12"
 
 
+@pytest.mark.parametrize("size", ["0", "-1", "much", ""])
+def test_a_size_of_shared_memory_that_means_nothing_is_refused(size: str) -> None:
+    with pytest.raises(HakuError, match=f"shm_size '{size}' is not a size"):
+        parse_shm_size(size)
+
+
+def test_the_size_of_shared_memory_is_the_engines_own_unless_asked_for_and_takes_a_new_container() -> None:
+    assert "ShmSize" not in Settings(image="a").as_creation({})["HostConfig"]
+    (found,) = differences(Settings(shm_size_bytes=8 << 30), replace(THERE, shm_size_bytes=64 << 20))
+    assert str(found) == "shm_size (asked: 8.00 GB; there: 64.00 MB)"
+    assert not found.in_place
+
+
 # The engine's answers
 
 
@@ -469,6 +483,7 @@ def test_what_is_sent_to_the_engine_is_read_back_as_asked() -> None:
         network="none",
         cpus=1.5,
         memory_bytes=1 << 30,
+        shm_size_bytes=1 << 33,
         gpus="all",
         labels={"team": "x"},
         restart_policy="on-failure",

@@ -6,14 +6,22 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import json
+import os
+import socket
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.haku.river.plugins.module_utils.engine import Engine
 from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
-from ansible_collections.haku.river.plugins.module_utils.following import STDERR, STDOUT, Frames
+from ansible_collections.haku.river.plugins.module_utils.following import STDERR, STDOUT, ContainerOutput, Frames
 from ansible_collections.haku.river.plugins.module_utils.kernel_log import names_victim
+from ansible_collections.haku.river.plugins.module_utils.outcome import Outcome
 from ansible_collections.haku.river.plugins.module_utils.task import (
     TASK_OPTIONS,
     Numa,
@@ -24,7 +32,9 @@ from ansible_collections.haku.river.plugins.module_utils.task import (
     numa_node,
     with_shared_dir,
 )
-from ansible_collections.haku.river.plugins.module_utils.task_record import Record, end_of
+from ansible_collections.haku.river.plugins.module_utils.task_image import Provided
+from ansible_collections.haku.river.plugins.module_utils.task_record import Record, TaskFiles, end_of
+from ansible_collections.haku.river.plugins.module_utils.task_run import Running, clean_up, run_task
 
 SHARED = Path("/shared")
 OUTPUT = SHARED / "task_outputs/t.out"
@@ -184,6 +194,13 @@ def test_streams_are_taken_apart_however_they_are_cut(size: int) -> None:
     assert got == {STDOUT: b"hello\n" + bytes(300), STDERR: b"oops\xff"}
 
 
+def test_a_stream_that_falls_silent_for_too_long_has_ended() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(0.01)
+        assert ContainerOutput(ours).read() is None
+
+
 @pytest.mark.parametrize(
     ("data", "limit_bytes", "text"),
     [
@@ -205,11 +222,101 @@ def test_the_end_of_a_file_begins_with_a_character(
     assert end_of(tmp_path / "file", limit_bytes) == text
 
 
+RECORD = Record("t", "env", 1767225600, "sha256:1", ("echo", "ä"), "gpu01", "haku-task-t", 1767225601)
+
+
+class _AMomentAgo(Engine):
+    """An engine whose list of containers is out of date, as that of a real one is by the time it is read."""
+
+    def containers(self, *labels: Any, **_more: Any) -> list[dict[str, Any]]:
+        return [{"Labels": {**labels[0], "haku.river.task": "t", "haku.river.output": self.url}}]
+
+    def find_container(self, *_name: Any) -> None:
+        return None
+
+
+class _Idle(Engine):
+    """An engine with nothing on it."""
+
+    def containers(self, *_labels: Any, **_more: Any) -> list[dict[str, Any]]:
+        return []
+
+
+@pytest.mark.parametrize(("outcome", "warnings"), [("exited", 0), (None, 1)])
+def test_a_task_that_ends_while_others_look_for_lost_ones_is_not_called_lost(
+    tmp_path: Path, outcome: str | None, warnings: int
+) -> None:
+    files = TaskFiles(tmp_path, "t")
+    with files.reserved():
+        files.write(replace(RECORD, outcome=outcome))
+    engine = _AMomentAgo(None, str(files.stdout), reopen=lambda: engine)
+    assert len(clean_up(engine)) == warnings
+
+
+def _no_locks(_descriptor: int, _operation: int) -> None:
+    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+
+def test_where_no_lock_can_be_had_nothing_stays_and_the_id_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = TaskFiles(tmp_path, "t")
+    with monkeypatch.context() as patch:
+        patch.setattr(fcntl, "flock", _no_locks)  # as on NFS 3 without its lock service
+        with pytest.raises(HakuError, match=r"Cannot lock .*/t\.out: No locks available"), files.reserved():
+            pass
+    assert not files.exist
+    with files.reserved():
+        assert files.exist
+
+
+def test_a_mark_that_outlived_its_task_is_not_meant_for_the_next_one_of_that_id(tmp_path: Path) -> None:
+    files = TaskFiles(tmp_path, "t")
+    files.mark_as_killed()
+    with files.reserved():
+        assert not files.kill_mark.exists()
+
+
+def test_a_supervisor_that_cannot_be_started_leaves_nothing_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = _Idle(None, "", reopen=lambda: engine)
+    files = TaskFiles(tmp_path, "t")
+    asked = Running(task(), files, "hakuriver/env:base")
+    provided = Provided("sha256:1", 1, None, Outcome(changed=False, facts={}))
+
+    def no_process() -> int:
+        assert files.read(), "others see the task before it can begin"
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(os, "fork", no_process)  # as on a machine with as many processes as it may have
+    with pytest.raises(HakuError, match="supervisor of task t cannot be started: Resource temporarily unavailable"):
+        run_task(engine, lambda: provided, asked, check_mode=False)
+    assert not files.exist
+
+
 def test_a_record_is_read_as_it_was_written() -> None:
-    record = Record("t", "env", 1767225600, "sha256:1", ("echo", "ä"), "gpu01", "haku-task-t", 1767225601)
-    assert Record.from_json(record.to_json()) == record
+    assert Record.from_json(RECORD.to_json()) == RECORD
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"task_id": "t"}'])
-def test_what_is_no_record_is_not_taken_for_one(text: str) -> None:
+def test_what_no_calendar_and_no_program_has_is_a_record_all_the_same() -> None:
+    odd = replace(RECORD, version=None, command=None, started=-(10**30), ended=10**30, rc=-1, outcome="new")
+    assert Record.from_json(odd.to_json()) == odd
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"task_id": "t"}', b"\xff", "[" * 100_000, "1e999"])
+def test_what_is_no_record_is_not_taken_for_one(text: str | bytes) -> None:
     assert Record.from_json(text) is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"task_id": None}, {"environment": ["env"]}, {"version": "1"}, {"version": True}, {"started": None}),
+        *({"started": 1.5}, {"command": "true"}, {"command": [1]}, {"outcome": {}}, {"rc": "0"}, {"problem": None}),
+        *({"format": 2}, {"format": None}),
+    ],
+    ids=str,
+)
+def test_a_record_with_values_of_other_kinds_or_of_another_version_is_none(wrong: dict[str, Any]) -> None:
+    assert Record.from_json(json.dumps({**json.loads(RECORD.to_json()), **wrong})) is None

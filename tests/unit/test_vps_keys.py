@@ -7,8 +7,13 @@
 from __future__ import annotations
 
 import base64
+import errno
+import os
+import stat
+from pathlib import Path
 
 import pytest
+from ansible_collections.haku.river.plugins.action.haku_vps import give_name
 from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
 from ansible_collections.haku.river.plugins.module_utils.vps_keys import (
     HOST_KEY,
@@ -139,3 +144,24 @@ def test_variables_reach_sessions_as_they_are() -> None:
         "b'",
         "export EMPTY=''",
     ]
+
+
+def _no_links(*_paths: Path) -> None:
+    raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_new_private_key_is_its_owners_alone_and_never_in_the_place_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    if not links:
+        monkeypatch.setattr(os, "link", _no_links)  # as on a memory stick, whose file system has none
+    new, other, private = (tmp_path / name for name in ("new", "other", "private"))
+    new.write_text("first")
+    new.chmod(0o600)
+    give_name(new, private)
+    assert (private.read_text(), stat.S_IMODE(private.stat().st_mode)) == ("first", 0o600)
+    other.write_text("second")
+    with pytest.raises(FileExistsError):
+        give_name(other, private)
+    assert private.read_text() == "first"

@@ -273,6 +273,15 @@ def test_the_newest_or_the_named_snapshot_is_restored_with_all_settings() -> Non
         plan(seen(), wish(state="restored"))
 
 
+def test_a_snapshot_of_a_former_machine_of_that_name_is_not_restored_if_it_is_of_another_environment() -> None:
+    other = VpsSnapshot("alice", 4000, "hakuriver/other:vps-alice-4000")
+    (step,) = plan(seen(snapshots=(other, snapshot(3000))), wish(state="restored")).steps
+    assert isinstance(step, Replace)
+    assert step.image == snapshot(3000).image
+    with pytest.raises(HakuError, match="VPS alice has no snapshot"):
+        plan(seen(snapshots=(other,)), wish(state="restored"))
+
+
 def test_absent_leaves_the_snapshots_unless_told_otherwise() -> None:
     there = (snapshot(3000), snapshot(2000))
     assert kinds(plan(seen(snapshots=there), wish(state="absent"))) == [Remove]
@@ -282,7 +291,11 @@ def test_absent_leaves_the_snapshots_unless_told_otherwise() -> None:
 
 def test_snapshots_are_told_from_other_images_and_from_those_of_other_vps() -> None:
     tags = ("hakuriver/env:base", "hakuriver/env:vps-alice-10", "localhost:5000/a/env:vps-alice-20", "x:vps-alice-01")
-    images = [ListedImage("1", tags), ListedImage("2", ("hakuriver/env:vps-alice-2-30",))]
+    images = [
+        ListedImage("1", tags, {"haku.river.vps": "alice"}),
+        ListedImage("2", ("hakuriver/env:vps-alice-2-30",), {"haku.river.vps": "alice-2"}),
+        ListedImage("3", ("hakuriver/env:vps-alice-40", "somebody/else:vps-bob-50")),
+    ]
     found = {vps: [each.timestamp for each in there] for vps, there in all_snapshots(images).items()}
     assert found == {"alice": [20, 10], "alice-2": [30]}
     assert [each.image_id for each in all_snapshots(images)["alice-2"]] == ["2"]
@@ -328,6 +341,23 @@ def test_a_host_name_is_the_name_of_a_vps(name: str) -> None:
 def test_a_network_that_publishes_no_port_is_refused(network: str) -> None:
     with pytest.raises(HakuError, match="publishes no port"):
         wish(asked=Settings(network=network))
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("/", "/root", "/root/.ssh", "/root/.ssh/authorized_keys", "/root/.ssh/environment", "/srv/../root"),
+        *("/etc", "/etc/ssh", "/etc/ssh/ssh_host_ed25519_key", "/etc/profile.d"),
+    ],
+)
+def test_a_mount_that_the_files_of_a_vps_would_be_written_into_is_refused(target: str) -> None:
+    with pytest.raises(HakuError, match=r"volumes mounts /home/alice at /.*, where a VPS has its own"):
+        wish(asked=Settings(volumes=(f"/home/alice:{target}:ro",)))
+
+
+@pytest.mark.parametrize("target", ["/root/data", "/roots", "/etc/ssh/sshd_config.d", "/home/alice", "/mnt"])
+def test_any_other_mount_is_taken(target: str) -> None:
+    assert wish(asked=Settings(volumes=(f"/home/alice:{target}",))).asked.volumes
 
 
 @pytest.mark.parametrize(("state", "keep"), [("absent", -1), ("snapshot", -1), ("snapshot", 0)])

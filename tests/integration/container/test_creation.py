@@ -80,6 +80,7 @@ def test_every_setting_reaches_the_container_and_is_recognised_there(place: Plac
         volumes=[f"{place.name}-data:/data/", "/etc:/host/etc:ro"],
         cpus=0.5,
         memory="64M",
+        shm_size="96M",
         labels={"team": "a"},
         restart_policy="on-failure",
         **place.options,
@@ -93,6 +94,7 @@ def test_every_setting_reaches_the_container_and_is_recognised_there(place: Plac
     there = place.inspect()
     assert there["HostConfig"]["NanoCpus"] == 500_000_000
     assert there["HostConfig"]["Memory"] == 64 << 20
+    assert place.environment.execute("df -m /dev/shm").splitlines()[-1].split()[1] == "96"
     assert there["Config"]["Labels"]["team"] == "a"
 
 
@@ -145,6 +147,7 @@ def test_a_command_that_does_not_exist_is_an_error_that_names_it(place: Place) -
         ({"image": "x", "labels": {"haku.river.task": "1"}}, "The label haku.river.task is not free"),
         ({"image": "x", "volumes": ["data"]}, "'data' in volumes is not SOURCE:TARGET"),
         ({"image": "x", "memory": "much"}, "memory 'much' is not a size"),
+        ({"image": "x", "shm_size": "0"}, "shm_size '0' is not a size"),
         ({"image": "x", "gpus": "some"}, "gpus 'some' means nothing"),
         ({"image": "x", "command": "sh -c 'open"}, "cannot be split into arguments"),
     ],

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.haku.river.plugins.plugin_utils.look import failure
+
 _LOOK = "haku_river_look"
 _LOOK_HERE = "haku_river_look_here"
 _LOADED = "haku_river_loaded"
@@ -93,7 +95,7 @@ def _runner(name: str, variables: Mapping[str, Any]) -> Runner:
     held = described.get("environments")
     return Runner(
         name,
-        None if is_fit else _words(look) or "It was not looked at, as it had failed before.",
+        None if is_fit else failure(look) or "It was not looked at, as it had failed before.",
         None if held is None else {str(key): _held(value) for key, value in held.items()},
         described,
         dict(_steps(variables.get(_LOADED))),
@@ -116,12 +118,6 @@ def _steps(registered: Mapping[str, Any] | None) -> Iterable[tuple[str, Step]]:
     for result in (registered or {}).get("results") or ():
         if not result.get("skipped"):
             failed = bool(result.get("failed") or result.get("unreachable"))
-            words = _words(result) if failed else ""
+            words = failure(result) if failed else ""
             step = Step(bool(result.get("changed")), failed, words, result.get("passed"))
             yield str(result["item"]["name"]), step
-
-
-def _words(result: Mapping[str, Any]) -> str:
-    """Why it failed, as a sentence."""
-    words = " ".join(str(result.get("msg") or "").split())
-    return words if not words or words.endswith((".", "!", "?")) else f"{words}."

@@ -19,6 +19,7 @@ from tests.integration.project import ENVIRONMENT, Project
 from tests.lab import images
 from tests.lab.machines import MACHINES, Machine
 from tests.lab.small_engine import small_engine
+from tests.lab.stuck import STUCK, stuck_directory
 
 NODES = ("node1", "node2", "node3")
 FIRST, SECOND, THIRD = (1767225600 + day * 86400 for day in range(3))
@@ -152,27 +153,37 @@ def full_engine(machines: dict[str, Machine]) -> Iterator[Path]:
         yield interpreter
 
 
+@pytest.fixture
+def stuck(machines: dict[str, Machine]) -> Iterator[str]:
+    """Give the variables that make a Runner of node3 whose shared directory is on a file server that is silent."""
+    with stuck_directory(machines["node3"]) as interpreter:
+        address = machines["node3"].address
+        yield f"ansible_host={address} ansible_python_interpreter={interpreter} haku_shared_dir={STUCK}"
+
+
 def test_runners_that_are_down_or_full_or_without_the_directory_are_named_and_the_rest_is_served(
-    fleet: Project, full_engine: Path
+    fleet: Project, full_engine: Path, stuck: str
 ) -> None:
     address = fleet.machines["node2"].address
     more = [
         f"down ansible_host={address} ansible_port=9",
         f"full ansible_host={address} ansible_python_interpreter={full_engine}",
         f"apart ansible_host={address} haku_shared_dir=/not-mounted",
+        f"hung {stuck}",
         # Reached when it is looked at, and lost after that.
         f"lost ansible_host={address} ansible_port='{{{{ 9 if haku_river_look is defined else 22 }}}}'",
     ]
     inventory = fleet.inventory.read_text()
     fleet.inventory.write_text(inventory.replace("[haku_runners]", "\n".join(["[haku_runners]", *more])))
     publish(SECOND, "good too", large=bytes(40 << 20))
-    run = fleet.run("distribute")
+    run = fleet.run("distribute", "--extra-vars=haku_look_timeout=15")
     assert everywhere(fleet) == [{"base": "good too"}] * 3
     said = failed_on(run)
-    assert set(said) == {"down", "full", "apart", "lost"}
+    assert set(said) == {"down", "full", "apart", "hung", "lost"}
     assert "Connection refused" in said["down"]
     assert "no space left on device" in said["full"]
     assert "There is no directory /not-mounted" in said["apart"]
+    assert "It had not answered after 15 seconds." in said["hung"]
     assert "Connection refused" in said["lost"]
     for machine, sentence in said.items():
         assert " ".join(f"{machine}: {sentence}".split()) in report(run)

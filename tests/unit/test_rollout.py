@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.haku.river.plugins.filter.look_problem import FilterModule as LookProblem
 from ansible_collections.haku.river.plugins.filter.rollout_plan import rollout_plan
 from ansible_collections.haku.river.plugins.filter.rollout_report import rollout_report
 from ansible_collections.haku.river.plugins.filter.rollout_verdict import rollout_verdict
@@ -195,6 +196,27 @@ def test_the_report_says_what_a_runner_without_the_shared_directory_has() -> Non
     apart = {**DOWN, "haku_river_look_here": look(OLD, published=())["haku_river_look"]}
     assert told({"a": apart})["a"] == (None, "No route to host.", OLD)
     assert plan({"a": apart})["order"] == ()
+
+
+SILENT = (
+    "It had not answered after 5 seconds. Look whether the machine does, and the file server of its shared directory."
+)
+
+
+@pytest.mark.parametrize(
+    ("result", "sentence"),
+    [
+        ({"environments": {}}, ""),
+        ({"msg": "Failed to connect to the host via ssh: ssh: No route to host"}, "ssh: No route to host."),
+        ({"msg": "Task failed: Module failed: No engine\n  answers."}, "No engine answers."),
+        ({"msg": "Timed out after 5 second(s).", "timedout": {"period": 5}}, SILENT),
+    ],
+    ids=["nothing", "connection", "module", "time"],
+)
+def test_a_cause_is_told_without_what_ansible_puts_before_it(result: Variables, sentence: str) -> None:
+    assert LookProblem().filters()["look_problem"](result) == sentence
+    if sentence:
+        assert told({"a": {"haku_river_look": {**result, "failed": True}}})["a"][1] == sentence
 
 
 def test_the_report_says_what_was_put_back_and_why() -> None:

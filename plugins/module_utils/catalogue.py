@@ -93,6 +93,11 @@ class Catalogue:
         names = filter(None, map(parse_tarball_name, self._file_names(prefix)))
         return self._newest_first(name for name in names if name.environment == environment)
 
+    def find(self, environment: str, timestamp: int) -> Version | None:
+        """A version by its path: what an NFS client remembers of a directory may be older than the tarball."""
+        version = self.version(TarballName(environment, timestamp))
+        return version if version.path.is_file() else None
+
     def open(self, version: Version) -> AbstractContextManager[Archive]:
         """Open a version's tarball; see `open_archive`."""
         # Most runs of a module open none.

@@ -57,6 +57,9 @@ class Source(Protocol[V]):
     def versions(self, environment: str) -> Sequence[V]:
         """All versions of one environment, newest first."""
 
+    def find(self, environment: str, timestamp: int) -> V | None:
+        """A version that is not in the listing, which may be older than what there is; None if it is not there."""
+
     def open(self, version: V) -> AbstractContextManager[Archive]:
         """Open a version's tarball and read its index; `Vanished` if it is not there any more."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.haku.river.plugins.module_utils.archive import Archive, ArchivedImage, Layer
@@ -22,6 +22,7 @@ from ansible_collections.haku.river.plugins.module_utils.stock import Stock
 from ansible_collections.haku.river.plugins.module_utils.sync_view import (
     NO_LOAD,
     Delta,
+    Seen,
     Synchronising,
     machine_lock,
     nothing_done,
@@ -90,17 +91,29 @@ def bring(engine: Engine, source: Source[V], wish: Synchronising, check_mode: bo
         if outcome:
             return outcome
         versions, current, target, wanted = seen.versions, seen.current, seen.target, seen.wanted
-        there = None if wanted is None else engine.find_image(wish.version_reference(wanted))
+        there = seen.here or (None if wanted is None else engine.find_image(wish.version_reference(wanted)))
         if there and there.timestamp == wanted:
-            return _tag(engine, wish, take_stock(engine, wish, current, versions), there, check_mode)
+            return _tag(engine, wish, _own_stock(engine, wish, seen), there, check_mode)
         if target is None:
-            raise seen.unlisted or _nowhere(source, wish, versions)
+            raise _nowhere(source, wish, versions)
         with source.open(target) as archive:
             if current and current.is_one_of(archive.image.identity):
                 return nothing_done(wish, target.timestamp, current.id, archive.bytes_read)
             stock = take_stock(engine, wish, current, versions)
             base = _base(engine, wish, archive.image, current, stock)
             return _load_or_tag(engine, wish, stock, target, archive, base, check_mode)
+
+
+def _own_stock(engine: Engine, wish: Synchronising, seen: Seen[V]) -> Stock:
+    """What the machine has, and may go for an image that is here already.
+
+    Where nothing was listed, an image that is newer than both may be a packager's.
+    """
+    stock = take_stock(engine, wish, seen.current, seen.versions)
+    if seen.versions or seen.wanted is None:
+        return stock
+    current = seen.current.timestamp if seen.current else None
+    return replace(stock, published=max(seen.wanted, current or 0))
 
 
 def _base(engine: Engine, wish: Synchronising, wanted: ArchivedImage, current: Image | None, stock: Stock) -> Base:

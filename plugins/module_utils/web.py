@@ -140,6 +140,10 @@ class WebCatalogue:
         """All versions of one environment, newest first."""
         return self.environments().get(environment, ())
 
+    def find(self, environment: str, timestamp: int) -> WebVersion | None:
+        """A version that the server lists by now."""
+        return next((version for version in self.versions(environment) if version.timestamp == timestamp), None)
+
     @contextmanager
     def open(self, version: WebVersion) -> Iterator[Archive]:
         """Open a version's tarball and read its index; `Vanished` if it is not there any more."""

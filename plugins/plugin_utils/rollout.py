@@ -51,8 +51,8 @@ class Step:
 class Runner:
     """A Runner of the roll-out.
 
-    `problem` is why nothing can be done on it. `held` is by environment, None where it did not even tell what it has.
-    The steps that were tried on it are by environment, too.
+    `problem` is why nothing can be brought to it, but for images that it has. `held` is by environment, None where it
+    did not even tell what it has. The steps that were tried on it are by environment, too.
     """
 
     name: str
@@ -93,10 +93,11 @@ def _runner(name: str, variables: Mapping[str, Any]) -> Runner:
     is_fit = "environments" in look
     described = (look if is_fit else variables.get(_LOOK_HERE)) or {}
     held = described.get("environments")
+    problem = None if is_fit else failure(look) or "It was not looked at, as it had failed before."
     return Runner(
         name,
-        None if is_fit else failure(look) or "It was not looked at, as it had failed before.",
-        None if held is None else {str(key): _held(value) for key, value in held.items()},
+        problem,
+        None if held is None else {str(key): _held(value, problem is None) for key, value in held.items()},
         described,
         dict(_steps(variables.get(_LOADED))),
         dict(_steps(variables.get(_TESTED))),
@@ -105,12 +106,9 @@ def _runner(name: str, variables: Mapping[str, Any]) -> Runner:
     )
 
 
-def _held(described: Mapping[str, Any]) -> Held:
-    return Held(
-        described["version"],
-        tuple(described["former_versions"]),
-        tuple(described["published_versions"] or ()),
-    )
+def _held(described: Mapping[str, Any], can_load: bool) -> Held:
+    published = tuple(described["published_versions"] or ()) if can_load else ()
+    return Held(described["version"], tuple(described["former_versions"]), published)
 
 
 def _steps(registered: Mapping[str, Any] | None) -> Iterable[tuple[str, Step]]:

@@ -68,25 +68,36 @@ class Plan:
 
 
 def plan_rollout(runners: Sequence[Runner], wish: Wish) -> Plan:
-    """Fix the versions once for all Runners, and put those that lack them in order; raises `Refusal`."""
+    """Fix the versions once for all Runners, and put those that lack them in order; raises `Refusal`.
+
+    A Runner on which something is wrong can still go back to an image that it has.
+    """
     if wish.version is not None and len(wish.environments) != 1:
         raise Refusal("haku_version is the version of one environment. Name it, and no other: -e haku_only=NAME.")
     fit = [runner for runner in runners if runner.problem is None]
-    wanted = {name: version for name in wish.environments if (version := _wanted(fit, name, wish)) is not None}
+    kept = [runner for runner in runners if runner.problem is not None and runner.held] if wish.back else []
+    wanted = {name: version for name in wish.environments if (version := _wanted(fit, kept, name, wish)) is not None}
     todo = {runner.name: due for runner in fit if (due := _due(runner, wanted, wish))}
+    todo |= {runner.name: due for runner in kept if (due := _due_of_kept(runner, wanted))}
     halted = _too_many_unfit(runners, fit, wish)
     if halted:
         return Plan(wanted, halted=halted)
     first = [name for name in wish.canaries if name in todo]
     order = (*first, *(name for name in todo if name not in first))
-    surplus = {runner.name: found for runner in fit if (found := list(_surplus(runner, wanted, wish)))}
-    traces = {runner.name: list(_traces(runner, wanted, todo[runner.name])) for runner in fit if runner.name in todo}
+    served = [runner for runner in runners if runner.problem is None or runner.name in todo]
+    surplus = {runner.name: found for runner in served if (found := list(_surplus(runner, wanted, wish)))}
+    traces = {runner.name: list(_traces(runner, wanted, todo[runner.name])) for runner in served if runner.name in todo}
     return Plan(wanted, todo, order, _batches(len(first), todo, wish), surplus, traces)
 
 
-def _wanted(fit: Sequence[Runner], environment: str, wish: Wish) -> int | None:
-    """The version to have; None if there is none to be had."""
-    held = [runner.has(environment) for runner in fit]
+def _wanted(fit: Sequence[Runner], kept: Sequence[Runner], environment: str, wish: Wish) -> int | None:
+    """The version to have; None if there is none to be had.
+
+    Runners that have nothing but the images that they `kept` follow the others, unless all are like that.
+    """
+    held = [runner.has(environment) for runner in fit] or [
+        it for runner in kept if (it := runner.has(environment)).obtainable
+    ]
     if wish.version is not None:
         if held and not any(wish.version in it.obtainable for it in held):
             what = f"Version {wish.version} of {environment} is neither published nor kept on any Runner."
@@ -130,6 +141,11 @@ def _due(runner: Runner, wanted: dict[str, int], wish: Wish) -> list[str]:
         return version is None and not wish.forecast
 
     return [environment for environment in wish.environments if is_due(environment)]
+
+
+def _due_of_kept(runner: Runner, wanted: dict[str, int]) -> list[str]:
+    """The environments of which the Runner has the version that is wanted as a former image."""
+    return [environment for environment, version in wanted.items() if version in runner.has(environment).former]
 
 
 def _too_many_unfit(runners: Sequence[Runner], fit: Sequence[Runner], wish: Wish) -> str | None:

@@ -54,14 +54,14 @@ def judge_batch(batch: Sequence[Runner], max_fail_percentage: int) -> dict[str, 
 
 def account(runner: Runner, environments: Sequence[str], course: Course) -> Account:
     """Tell what happened on a Runner."""
-    if runner.problem is not None:
-        had = {environment: runner.has(environment).version for environment in environments}
-        return Account((), (runner.problem,), had if runner.held is not None else {})
+    general = [] if runner.problem is None else [runner.problem]
+    if runner.held is None:
+        return Account((), tuple(general), {})
     told = [_Told(runner, environment, course) for environment in environments]
     tidying = [f"{name}: {step.words}" for name, step in runner.tidied if step.failed]
     return Account(
         tuple(note for it in told for note in it.notes()),
-        (*(problem for it in told for problem in it.problems()), *tidying),
+        (*general, *(problem for it in told for problem in it.problems()), *tidying),
         {it.environment: it.version for it in told},
     )
 

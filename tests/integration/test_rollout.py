@@ -256,6 +256,23 @@ def test_going_back_and_forward_again(fleet: Project) -> None:
     assert everywhere(fleet) == [{"base": "good too"}] * 3
 
 
+def test_images_that_were_kept_are_gone_back_to_although_the_shared_directory_is_away(
+    fleet: Project, stuck: str
+) -> None:
+    for node in NODES:
+        fleet.machines[node].docker("tag", f"hakuriver/{ENVIRONMENT}:base", f"hakuriver/{ENVIRONMENT}:{FIRST}")
+    load(fleet, publish(SECOND, "bad, which nobody has tested"))
+    inventory = fleet.inventory.read_text().replace("haku_shared_dir=/shared", "haku_shared_dir=/not-mounted")
+    fleet.inventory.write_text(inventory.replace("\nnode3 ", f"\nnode3 {stuck} "))
+    run = fleet.run("rollback", f"--extra-vars=haku_only={ENVIRONMENT} haku_look_timeout=10")
+    assert [machine["base"] for machine in everywhere(fleet)] == ["good"] * 3
+    said = failed_on(run)
+    assert set(said) == set(NODES)
+    assert "There is no directory /not-mounted" in said["node1"]
+    assert "It had not answered after 10 seconds." in said["node3"]
+    assert "node3: haku-playbooks: 2026-01-02 00:00:00 became 2026-01-01 00:00:00" in report(run)
+
+
 def test_as_many_former_images_stay_as_asked_and_no_more_if_it_is_less_later(fleet: Project) -> None:
     declare(fleet, {"haku_keep_images": 2})
     for node in NODES:

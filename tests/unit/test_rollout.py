@@ -102,6 +102,35 @@ def test_going_back_takes_the_newest_that_all_can_have_before_what_is_there() ->
     assert plan(behind, back=True)["todo"] == {"a": ["env"]}
 
 
+def apart(version: int | None, *former: int) -> Variables:
+    """What a Runner without the shared directory registers."""
+    problem = {"failed": True, "msg": "There is no directory /shared"}
+    return {"haku_river_look": problem, "haku_river_look_here": look(version, *former, published=())["haku_river_look"]}
+
+
+def test_going_back_to_images_that_were_kept_needs_no_shared_directory() -> None:
+    alone = plan({"a": apart(NEW, OLD, OLDER), "b": apart(NEW, OLD), "c": apart(None), "d": DOWN}, back=True)
+    assert (alone["wanted"], alone["todo"]) == ({"env": OLD}, {"a": ["env"], "b": ["env"]})
+    assert plan({"a": apart(NEW, OLD)}, back=True, version=OLD)["order"] == ("a",)
+    assert "Version 1 of env" in plan({"a": apart(NEW, OLD)}, back=True, version=1)["refusal"]
+
+
+def test_those_that_can_load_decide_where_to_go_back_to_and_others_follow_if_they_kept_it() -> None:
+    fleet = {"a": look(NEW), "b": apart(NEW, OLD), "c": apart(NEW, OLDER)}
+    planned = plan(fleet, back=True)
+    assert (planned["wanted"], planned["todo"]) == ({"env": OLD}, {"a": ["env"], "b": ["env"]})
+    assert plan(fleet)["todo"] == {}
+
+
+def test_who_went_back_without_the_shared_directory_is_told_with_what_is_wrong() -> None:
+    back = {**apart(NEW, OLD), "haku_river_loaded": step(changed=True)}
+    assert told({"a": back}, wanted={"env": OLD})["a"] == (
+        "env: 2026-01-01 00:00:00 became 2025-12-31 00:00:00",
+        "There is no directory /shared.",
+        OLD,
+    )
+
+
 def test_a_version_that_nobody_can_have_is_refused_with_those_there_are() -> None:
     fleet = {"a": look(NEW, OLDER), "b": look(NEW)}
     refusal = plan(fleet, back=True, version="1")["refusal"]
@@ -193,9 +222,8 @@ def test_the_report_says_what_happened_and_what_is_there_now() -> None:
 
 
 def test_the_report_says_what_a_runner_without_the_shared_directory_has() -> None:
-    apart = {**DOWN, "haku_river_look_here": look(OLD, published=())["haku_river_look"]}
-    assert told({"a": apart})["a"] == (None, "No route to host.", OLD)
-    assert plan({"a": apart})["order"] == ()
+    assert told({"a": apart(OLD)})["a"] == (None, "There is no directory /shared.", OLD)
+    assert plan({"a": apart(OLD)})["order"] == ()
 
 
 SILENT = (

@@ -25,5 +25,8 @@ def failure(result: Mapping[str, Any]) -> str:
             f"It had not answered after {result['timedout']['period']} seconds. "
             "Look whether the machine does, and the file server of its shared directory."
         )
+    items = [it for it in result.get("results") or () if it.get("failed") or it.get("unreachable")]
+    if items:
+        return failure(items[0])
     words = _PREAMBLE.sub("", " ".join(str(result.get("msg") or "").split()))
     return words if not words or words.endswith((".", "!", "?")) else f"{words}."

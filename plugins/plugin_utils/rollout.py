@@ -4,7 +4,7 @@
 
 """What the Runners said in a roll-out: what they had, and how each step went on them.
 
-The playbook `distribute` registers under these names; a step is a loop over environments.
+The playbooks `prepare` and `distribute` register under these names; a step is a loop over environments.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Any
 
 from ansible_collections.haku.river.plugins.plugin_utils.look import failure
 
+_REACHED = "haku_river_reached"
+_UNPREPARED = "haku_river_unprepared"
 _LOOK = "haku_river_look"
 _LOOK_HERE = "haku_river_look_here"
 _LOADED = "haku_river_loaded"
@@ -93,7 +95,7 @@ def _runner(name: str, variables: Mapping[str, Any]) -> Runner:
     is_fit = "environments" in look
     described = (look if is_fit else variables.get(_LOOK_HERE)) or {}
     held = described.get("environments")
-    problem = None if is_fit else failure(look) or "It was not looked at, as it had failed before."
+    problem = None if is_fit else failure(look) or _lost_before(variables)
     return Runner(
         name,
         problem,
@@ -104,6 +106,14 @@ def _runner(name: str, variables: Mapping[str, Any]) -> Runner:
         dict(_steps(variables.get(_PUT_BACK))),
         tuple(step for registered in _TIDIED for step in _steps(variables.get(registered))),
     )
+
+
+def _lost_before(variables: Mapping[str, Any]) -> str:
+    """Why a Runner was not even looked at."""
+    reached = variables.get(_REACHED) or {}
+    causes = (variables.get(_UNPREPARED) or {}, reached if reached.get("unreachable") else {})
+    told = next(filter(None, map(failure, causes)), "")
+    return f"It could not be prepared. {told}" if told else "It was not looked at, as it had failed before."
 
 
 def _held(described: Mapping[str, Any], can_load: bool) -> Held:

@@ -208,6 +208,28 @@ def test_a_runner_that_fails_before_is_in_the_report_and_counts(fleet: Project) 
     assert everywhere(fleet) == [{"base": "good too"}] * 2 + [{"base": "good"}]
 
 
+def test_a_site_tells_in_the_end_why_runners_stayed_out(project: Project) -> None:
+    node2 = project.machines["node2"]
+    node2.run("install", "-D", "/dev/stdin", "/srv/other/hakuriver-containers/.haku-river", stdin=b"another")
+    more = [
+        f"down ansible_host={node2.address} ansible_port=9",
+        f"apart ansible_host={node2.address} haku_shared_dir=/not-mounted",
+        f"other ansible_host={node2.address} haku_shared_dir=/srv/other",
+    ]
+    inventory = project.inventory.read_text()
+    project.inventory.write_text(inventory.replace("[haku_runners]", "\n".join(["[haku_runners]", *more])))
+    project.declare({"name": ENVIRONMENT, "image": images.provide(images.BUSYBOX, project.machines["node1"])})
+    run = project.run("haku.river.site")
+    node2.run("rm", "-r", "/srv/other")
+    assert run.code != 0
+    assert changed_on(run) == {"node2", "node3"}
+    told = report(run)
+    assert "down: It could not be prepared. ssh: connect to host" in told
+    assert "apart: It could not be prepared. On apart there is no /not-mounted/hakuriver-containers/.haku-river" in told
+    assert "other: It could not be prepared. /srv/other/hakuriver-containers on other is not the directory" in told
+    assert "Of 5 machines, 3 have a problem." in told
+
+
 def test_a_runner_that_cannot_run_the_test_goes_back_alone(fleet: Project) -> None:
     declare(fleet, smoke_test=GOOD, smoke_test_options={"network": "only-here"})
     for node in ("node1", "node2"):

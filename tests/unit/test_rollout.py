@@ -226,6 +226,20 @@ def test_the_report_says_what_a_runner_without_the_shared_directory_has() -> Non
     assert plan({"a": apart(OLD)})["order"] == ()
 
 
+def test_a_runner_that_prepare_has_lost_is_told_with_the_cause() -> None:
+    items = [{"failed": False}, {"failed": True, "msg": "/shared is not mounted"}]
+    fleet = {
+        "a": {"haku_river_unprepared": {"failed": True, "msg": "One or more items failed", "results": items}},
+        "b": {"haku_river_reached": {"unreachable": True, "msg": "No route to host"}},
+        "c": {"haku_river_reached": {"rc": 0, "msg": "fine"}},
+    }
+    assert [problem for _note, problem, _version in told(fleet).values()] == [
+        "It could not be prepared. /shared is not mounted.",
+        "It could not be prepared. No route to host.",
+        "It was not looked at, as it had failed before.",
+    ]
+
+
 SILENT = (
     "It had not answered after 5 seconds. Look whether the machine does, and the file server of its shared directory."
 )

@@ -15,12 +15,17 @@ version_added: 0.2.0
 description:
   - Makes a sentence of what M(haku.river.haku_sync_info) returned on a machine, or of why it returned nothing, without
     what Ansible puts before the words of others.
-positional: _input
+  - A machine whose directory of tarballs is marked otherwise than the Host's is out of order as well.
+positional: _input, host
 options:
   _input:
     description: What was registered of the task.
     type: dict
     required: true
+  host:
+    description: What was registered of it on the Host, whose directory is the right one.
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""
@@ -42,10 +47,15 @@ _value:
   type: str
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from ansible_collections.haku.river.plugins.plugin_utils.look import failure
+from ansible_collections.haku.river.plugins.plugin_utils import look as _look
+
+
+def look_problem(look: Mapping[str, Any], host: Mapping[str, Any] | None = None) -> str:
+    """Tell what is wrong with a machine."""
+    return _look.look_problem(look, host or {})
 
 
 class FilterModule:
@@ -53,4 +63,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
-        return {"look_problem": failure}
+        return {"look_problem": look_problem}

@@ -27,6 +27,11 @@ options:
     type: list
     elements: str
     required: true
+  host:
+    description:
+      - The name of the Host. If it was looked at too, its shared directory is the right one, and what it lists is what
+        is published.
+    type: str
   environments:
     description: The names of the environments.
     type: list
@@ -127,6 +132,7 @@ def rollout_plan(
     machines: Sequence[str],
     *,
     environments: Sequence[str],
+    host: str | None = None,
     tested: Sequence[str] = (),
     version: int | str | None = None,
     back: bool = False,
@@ -149,11 +155,10 @@ def rollout_plan(
             keep_images=int(keep_images),
             forecast=forecast,
         )
-        return {
-            "machines": list(machines),
-            **asdict(plan_rollout(read_runners(hostvars, machines), wish)),
-            "refusal": None,
-        }
+        runners = read_runners(hostvars, machines, host)
+        asked = (it for it in read_runners(hostvars, [host] if host else []) if it.problem is None)
+        plan = plan_rollout(runners, wish, next(asked, None))
+        return {"machines": list(machines), **asdict(plan), "refusal": None}
     except Refusal as refusal:
         return {"machines": list(machines), **asdict(Plan()), "refusal": str(refusal)}
     except (LookupError, TypeError, ValueError) as error:

@@ -34,6 +34,10 @@ CATALOGUE_OPTIONS: dict[str, dict[str, Any]] = {
 INDEX_NAME = "catalogue.json"
 """What there is, for machines that read the directory through a web server."""
 
+MARKER_NAME = ".haku-river"
+"""Has the identity by which the role haku.river.host marks the directory."""
+
+_MARKER_BYTES = 100
 _PARTIAL_INDEX = "._index."
 _INDEX_LOCK_SECONDS = 60
 
@@ -75,6 +79,15 @@ class Catalogue:
     def location(self) -> str:
         """What people are told of where the tarballs are."""
         return str(self.path)
+
+    @property
+    def identity(self) -> str | None:
+        """What tells the directory from another one; None where it was not marked, or the marker cannot be read."""
+        try:
+            with (self.path / MARKER_NAME).open("rb") as file:
+                return file.read(_MARKER_BYTES).decode("ascii", "backslashreplace").strip() or None
+        except OSError:
+            return None
 
     # What there is
 

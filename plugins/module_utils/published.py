@@ -51,6 +51,10 @@ class Source(Protocol[V]):
     def warnings(self) -> tuple[str, ...]:
         """What people should know about reading from there."""
 
+    @property
+    def identity(self) -> str | None:
+        """What tells the directory from another one; None where it was not marked."""
+
     def environments(self) -> Mapping[str, Sequence[V]]:
         """Every environment that has a version, by name, each newest first."""
 

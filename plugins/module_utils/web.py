@@ -116,6 +116,9 @@ class WebVersion:
 class WebCatalogue:
     """The tarballs in a directory of a web server."""
 
+    identity: str | None = None
+    """It has an address, and needs no other mark."""
+
     def __init__(self, settings: WebSettings) -> None:
         if REQUESTS_MISSING:
             raise HakuError(

@@ -30,3 +30,19 @@ def failure(result: Mapping[str, Any]) -> str:
         return failure(items[0])
     words = _PREAMBLE.sub("", " ".join(str(result.get("msg") or "").split()))
     return words if not words or words.endswith((".", "!", "?")) else f"{words}."
+
+
+def look_problem(look: Mapping[str, Any], host: Mapping[str, Any]) -> str:
+    """Why a machine is out of order, by a look at it and the same look at the Host; empty if it is not."""
+    return failure(look) or _other_directory(look.get("directory") or {}, host.get("directory") or {})
+
+
+def _other_directory(here: Mapping[str, Any], hosts: Mapping[str, Any]) -> str:
+    """What is said of a directory that is not the Host's; nothing where the Host has not marked its own."""
+    if not here or not hosts.get("id") or here.get("id") == hosts["id"]:
+        return ""
+    says = f"says {here['id']}" if here.get("id") else "is missing"
+    return (
+        f"{here['location']} is not the directory that the Host has: its marker .haku-river {says}, "
+        f"and the Host's says {hosts['id']}. Mount the same directory on both."
+    )

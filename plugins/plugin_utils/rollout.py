@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.haku.river.plugins.plugin_utils.look import failure
+from ansible_collections.haku.river.plugins.plugin_utils.look import failure, look_problem
 
 _REACHED = "haku_river_reached"
 _UNPREPARED = "haku_river_unprepared"
@@ -85,17 +85,20 @@ class Runner:
         return self.is_untested(environment) or (loaded is not None and loaded.failed)
 
 
-def read_runners(hostvars: Mapping[str, Mapping[str, Any]], names: Iterable[str]) -> tuple[Runner, ...]:
-    """Read what plays registered on machines of these names."""
-    return tuple(_runner(str(name), hostvars[name]) for name in names)
+def read_runners(
+    hostvars: Mapping[str, Mapping[str, Any]], names: Iterable[str], host: str | None = None
+) -> tuple[Runner, ...]:
+    """Read what plays registered on machines of these names, and whether their directory is that of the `host`."""
+    hosts_look = hostvars[host].get(_LOOK) or {} if host else {}
+    return tuple(_runner(str(name), hostvars[name], hosts_look) for name in names)
 
 
-def _runner(name: str, variables: Mapping[str, Any]) -> Runner:
+def _runner(name: str, variables: Mapping[str, Any], hosts_look: Mapping[str, Any]) -> Runner:
     look = variables.get(_LOOK) or {}
-    is_fit = "environments" in look
-    described = (look if is_fit else variables.get(_LOOK_HERE)) or {}
+    is_told = "environments" in look
+    described = (look if is_told else variables.get(_LOOK_HERE)) or {}
     held = described.get("environments")
-    problem = None if is_fit else failure(look) or _lost_before(variables)
+    problem = look_problem(look, hosts_look) or (None if is_told else _lost_before(variables))
     return Runner(
         name,
         problem,

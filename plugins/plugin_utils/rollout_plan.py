@@ -67,16 +67,18 @@ class Plan:
     halted: str | None = None
 
 
-def plan_rollout(runners: Sequence[Runner], wish: Wish) -> Plan:
+def plan_rollout(runners: Sequence[Runner], wish: Wish, host: Runner | None = None) -> Plan:
     """Fix the versions once for all Runners, and put those that lack them in order; raises `Refusal`.
 
+    What is published is what the `host` lists, if it could be asked, and otherwise what any Runner does.
     A Runner on which something is wrong can still go back to an image that it has.
     """
     if wish.version is not None and len(wish.environments) != 1:
         raise Refusal("haku_version is the version of one environment. Name it, and no other: -e haku_only=NAME.")
     fit = [runner for runner in runners if runner.problem is None]
     kept = [runner for runner in runners if runner.problem is not None and runner.held] if wish.back else []
-    wanted = {name: version for name in wish.environments if (version := _wanted(fit, kept, name, wish)) is not None}
+    versions = {name: _wanted(name, wish, fit, kept, host) for name in wish.environments}
+    wanted = {name: version for name, version in versions.items() if version is not None}
     todo = {runner.name: due for runner in fit if (due := _due(runner, wanted, wish))}
     todo |= {runner.name: due for runner in kept if (due := _due_of_kept(runner, wanted))}
     halted = _too_many_unfit(runners, fit, wish)
@@ -90,7 +92,9 @@ def plan_rollout(runners: Sequence[Runner], wish: Wish) -> Plan:
     return Plan(wanted, todo, order, _batches(len(first), todo, wish), surplus, traces)
 
 
-def _wanted(fit: Sequence[Runner], kept: Sequence[Runner], environment: str, wish: Wish) -> int | None:
+def _wanted(
+    environment: str, wish: Wish, fit: Sequence[Runner], kept: Sequence[Runner], host: Runner | None
+) -> int | None:
     """The version to have; None if there is none to be had.
 
     Runners that have nothing but the images that they `kept` follow the others, unless all are like that.
@@ -98,14 +102,16 @@ def _wanted(fit: Sequence[Runner], kept: Sequence[Runner], environment: str, wis
     held = [runner.has(environment) for runner in fit] or [
         it for runner in kept if (it := runner.has(environment)).obtainable
     ]
+    # A listing that one machine has kept may be older, and its directory another one.
+    listed = [host.has(environment)] if host else held
     if wish.version is not None:
-        if held and not any(wish.version in it.obtainable for it in held):
+        if held and not any(wish.version in it.obtainable for it in (*held, *listed)):
             what = f"Version {wish.version} of {environment} is neither published nor kept on any Runner."
             raise Refusal(f"{what} {_there_is(held)}")
         return wish.version
     if wish.back:
         return _one_before(environment, held) if held else None
-    return max((version for it in held for version in it.published[:1]), default=None)
+    return max((version for it in listed for version in it.published[:1]), default=None)
 
 
 def _one_before(environment: str, held: Sequence[Held]) -> int:

@@ -158,11 +158,25 @@ def stuck(machines: dict[str, Machine]) -> Iterator[str]:
     """Give the variables that make a Runner of node3 whose shared directory is on a file server that is silent."""
     with stuck_directory(machines["node3"]) as interpreter:
         address = machines["node3"].address
-        yield f"ansible_host={address} ansible_python_interpreter={interpreter} haku_shared_dir={STUCK}"
+        variables = f"ansible_python_interpreter={interpreter} haku_shared_dir={STUCK} haku_look_timeout=20"
+        yield f"ansible_host={address} {variables}"
+
+
+@pytest.fixture
+def other(project: Project) -> Iterator[str]:
+    """Give a directory on node2 with a newer version than any in the shared one; both are marked."""
+    node2, there = project.machines["node2"], "/srv/other/hakuriver-containers"
+    node2.run("install", "-D", "/dev/stdin", f"{there}/.haku-river", stdin=b"theirs")
+    node2.run("install", "/dev/null", f"{there}/{ENVIRONMENT}-{THIRD}.tar")
+    shared = MACHINES.shared / "hakuriver-containers"
+    shared.mkdir(exist_ok=True)
+    (shared / ".haku-river").write_text("ours")
+    yield "/srv/other"
+    node2.run("rm", "-r", "/srv/other")
 
 
 def test_runners_that_are_down_or_full_or_without_the_directory_are_named_and_the_rest_is_served(
-    fleet: Project, full_engine: Path, stuck: str
+    fleet: Project, full_engine: Path, stuck: str, other: str
 ) -> None:
     address = fleet.machines["node2"].address
     more = [
@@ -170,20 +184,22 @@ def test_runners_that_are_down_or_full_or_without_the_directory_are_named_and_th
         f"full ansible_host={address} ansible_python_interpreter={full_engine}",
         f"apart ansible_host={address} haku_shared_dir=/not-mounted",
         f"hung {stuck}",
+        f"other ansible_host={address} haku_shared_dir={other}",
         # Reached when it is looked at, and lost after that.
         f"lost ansible_host={address} ansible_port='{{{{ 9 if haku_river_look is defined else 22 }}}}'",
     ]
     inventory = fleet.inventory.read_text()
     fleet.inventory.write_text(inventory.replace("[haku_runners]", "\n".join(["[haku_runners]", *more])))
     publish(SECOND, "good too", large=bytes(40 << 20))
-    run = fleet.run("distribute", "--extra-vars=haku_look_timeout=15")
+    run = fleet.run("distribute")
     assert everywhere(fleet) == [{"base": "good too"}] * 3
     said = failed_on(run)
-    assert set(said) == {"down", "full", "apart", "hung", "lost"}
+    assert set(said) == {"down", "full", "apart", "hung", "other", "lost"}
     assert "Connection refused" in said["down"]
     assert "no space left on device" in said["full"]
     assert "There is no directory /not-mounted" in said["apart"]
-    assert "It had not answered after 15 seconds." in said["hung"]
+    assert "It had not answered after 20 seconds." in said["hung"]
+    assert f"{other}/hakuriver-containers is not the directory that the Host has" in said["other"]
     assert "Connection refused" in said["lost"]
     for machine, sentence in said.items():
         assert " ".join(f"{machine}: {sentence}".split()) in report(run)
@@ -208,25 +224,23 @@ def test_a_runner_that_fails_before_is_in_the_report_and_counts(fleet: Project) 
     assert everywhere(fleet) == [{"base": "good too"}] * 2 + [{"base": "good"}]
 
 
-def test_a_site_tells_in_the_end_why_runners_stayed_out(project: Project) -> None:
+def test_a_site_tells_in_the_end_why_runners_stayed_out(project: Project, other: str) -> None:
     node2 = project.machines["node2"]
-    node2.run("install", "-D", "/dev/stdin", "/srv/other/hakuriver-containers/.haku-river", stdin=b"another")
     more = [
         f"down ansible_host={node2.address} ansible_port=9",
         f"apart ansible_host={node2.address} haku_shared_dir=/not-mounted",
-        f"other ansible_host={node2.address} haku_shared_dir=/srv/other",
+        f"other ansible_host={node2.address} haku_shared_dir={other}",
     ]
     inventory = project.inventory.read_text()
     project.inventory.write_text(inventory.replace("[haku_runners]", "\n".join(["[haku_runners]", *more])))
     project.declare({"name": ENVIRONMENT, "image": images.provide(images.BUSYBOX, project.machines["node1"])})
     run = project.run("haku.river.site")
-    node2.run("rm", "-r", "/srv/other")
     assert run.code != 0
     assert changed_on(run) == {"node2", "node3"}
     told = report(run)
     assert "down: It could not be prepared. ssh: connect to host" in told
     assert "apart: It could not be prepared. On apart there is no /not-mounted/hakuriver-containers/.haku-river" in told
-    assert "other: It could not be prepared. /srv/other/hakuriver-containers on other is not the directory" in told
+    assert f"other: It could not be prepared. {other}/hakuriver-containers on other is not the directory" in told
     assert "Of 5 machines, 3 have a problem." in told
 
 
@@ -286,12 +300,12 @@ def test_images_that_were_kept_are_gone_back_to_although_the_shared_directory_is
     load(fleet, publish(SECOND, "bad, which nobody has tested"))
     inventory = fleet.inventory.read_text().replace("haku_shared_dir=/shared", "haku_shared_dir=/not-mounted")
     fleet.inventory.write_text(inventory.replace("\nnode3 ", f"\nnode3 {stuck} "))
-    run = fleet.run("rollback", f"--extra-vars=haku_only={ENVIRONMENT} haku_look_timeout=10")
+    run = fleet.run("rollback", f"--extra-vars=haku_only={ENVIRONMENT}")
     assert [machine["base"] for machine in everywhere(fleet)] == ["good"] * 3
     said = failed_on(run)
     assert set(said) == set(NODES)
     assert "There is no directory /not-mounted" in said["node1"]
-    assert "It had not answered after 10 seconds." in said["node3"]
+    assert "It had not answered after 20 seconds." in said["node3"]
     assert "node3: haku-playbooks: 2026-01-02 00:00:00 became 2026-01-01 00:00:00" in report(run)
 
 

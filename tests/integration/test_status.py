@@ -141,12 +141,25 @@ def test_a_machine_without_the_shared_directory_still_tells_what_it_has(found: F
     assert "stale" in row
 
 
+def test_a_machine_with_another_directory_than_the_hosts_is_named(found: Found) -> None:
+    marker = MACHINES.shared / "hakuriver-containers/.haku-river"
+    marker.write_text("ours")
+    other = "node3 haku_shared_dir=/shared/other haku_container_dir=tarballs "
+    (MACHINES.shared / "other/tarballs").mkdir(parents=True)
+    found.inventory.write_text(found.inventory.read_text().replace("node3 ", other))
+    lines = table(found.status().succeeded())
+    marker.unlink()
+    shutil.rmtree(MACHINES.shared / "other")
+    assert any(line.startswith("node3: /shared/other/tarballs is not the directory that the Host") for line in lines)
+    assert lines[-1] == "Of 3 machines, 1 has a problem."
+
+
 def test_a_file_server_that_does_not_answer_holds_nobody_up(found: Found, machines: dict[str, Machine]) -> None:
     with stuck_directory(machines["node3"]) as interpreter:
-        stuck = f"node3 ansible_python_interpreter={interpreter} haku_shared_dir={STUCK} "
+        stuck = f"node3 ansible_python_interpreter={interpreter} haku_shared_dir={STUCK} haku_look_timeout=20 "
         found.inventory.write_text(found.inventory.read_text().replace("node3 ", stuck))
-        lines = table(found.status("--extra-vars=haku_look_timeout=10").succeeded())
-    assert any(line.startswith("node3: It had not answered after 10 seconds.") for line in lines)
+        lines = table(found.status().succeeded())
+    assert any(line.startswith("node3: It had not answered after 20 seconds.") for line in lines)
     (row,) = [line for line in lines if line.startswith("node3 ")]
     assert "stale" in row
 

@@ -51,6 +51,41 @@ def test_the_newest_version_goes_to_those_that_lack_it() -> None:
     assert planned["order"] == ("a", "c")
 
 
+def test_what_is_published_is_what_the_host_lists_if_it_answers() -> None:
+    fleet = {"a": look(OLD, published=(OLD,)), "b": look(OLD, published=(NEW + DAY,)), "host": look(None)}
+    assert rollout_plan(fleet, ["a", "b"], environments=["env"], host="host")["wanted"] == {"env": NEW}
+    assert rollout_plan(fleet, ["a"], environments=["env"], host="host", version=NEW)["refusal"] is None
+    down = {**fleet, "host": DOWN}
+    assert rollout_plan(down, ["a", "b"], environments=["env"], host="host")["wanted"] == {"env": NEW + DAY}
+
+
+def marked(variables: Variables, identity: str | None) -> Variables:
+    """The same where the directory of tarballs has this mark."""
+    directory = {"location": "/shared/tarballs", "id": identity}
+    return {**variables, "haku_river_look": {**variables["haku_river_look"], "directory": directory}}
+
+
+def test_a_runner_with_another_directory_than_the_hosts_gets_nothing_and_is_named() -> None:
+    fleet = {
+        "a": marked(look(OLD), "ours"),
+        "b": marked(look(OLD, published=(NEW + DAY,)), "theirs"),
+        "c": marked(look(OLD), None),
+        "host": marked(look(None), "ours"),
+    }
+    asked: dict[str, Any] = {"environments": ["env"]}
+    assert rollout_plan(fleet, ["a", "b", "c"], host="host", **asked)["todo"] == {"a": ["env"]}
+    said = rollout_report(fleet, ["a", "b", "c"], hosts=["host"], wanted={}, shared_dir="/shared", **asked)
+    assert [it["timestamp"] for it in said["fleet"]["environments"]["env"]["versions"]] == [NEW, OLD]
+    assert said["problems"] == {
+        "b": "/shared/tarballs is not the directory that the Host has: its marker .haku-river says theirs, "
+        "and the Host's says ours. Mount the same directory on both.",
+        "c": "/shared/tarballs is not the directory that the Host has: its marker .haku-river is missing, "
+        "and the Host's says ours. Mount the same directory on both.",
+    }
+    unmarked = {**fleet, "host": marked(look(None), None)}
+    assert set(rollout_plan(unmarked, ["a", "b", "c"], host="host", **asked)["todo"]) == {"a", "b", "c"}
+
+
 def test_one_view_of_what_is_published_holds_for_all() -> None:
     """A listing that a machine has kept may be older than another's."""
     planned = plan({"a": look(OLD, published=(OLD,)), "b": look(OLD)})

@@ -100,6 +100,12 @@ _value:
     todo:
       description: The names of the environments that each Runner lacks, by Runner.
       type: dict
+    proving:
+      description: The names of the canaries that are to try an environment with a smoke test first, by environment.
+      type: dict
+    stopped:
+      description: Why an environment goes nowhere, as no canary can try it, by environment.
+      type: dict
     order:
       description: The Runners that lack anything, canaries first.
       type: list
@@ -150,7 +156,7 @@ def rollout_plan(
             version=None if version is None else int(version),
             back=back,
             canaries=() if back else tuple(canaries),
-            batches=None if back or not batches else tuple(batches),
+            batches=None if back or not batches else tuple(it.strip() if isinstance(it, str) else it for it in batches),
             max_fail_percentage=100 if back else int(max_fail_percentage),
             keep_images=int(keep_images),
             forecast=forecast,

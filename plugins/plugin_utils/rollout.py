@@ -84,6 +84,17 @@ class Runner:
         loaded = self.loaded.get(environment)
         return self.is_untested(environment) or (loaded is not None and loaded.failed)
 
+    def words_of(self, environment: str) -> str:
+        """What was said of what failed for an environment."""
+        steps = (self.loaded.get(environment), self.tested.get(environment))
+        return " ".join(step.words for step in steps if step and step.failed)
+
+
+def untried(causes: Mapping[str, str]) -> str:
+    """Why a version goes no further that no canary could try, by why each of them could not."""
+    told = " ".join(f"On {name}: {words}" for name, words in causes.items())
+    return f"None of the canaries could try it. {told}"
+
 
 def read_runners(
     hostvars: Mapping[str, Mapping[str, Any]], names: Iterable[str], host: str | None = None

@@ -244,6 +244,18 @@ def test_a_site_tells_in_the_end_why_runners_stayed_out(project: Project, other:
     assert "Of 5 machines, 3 have a problem." in told
 
 
+def test_a_version_that_no_canary_could_try_gets_nowhere(fleet: Project) -> None:
+    inventory = fleet.inventory.read_text()
+    address = fleet.machines["node2"].address
+    lost = f"lost ansible_host={address} ansible_port='{{{{ 9 if haku_river_look is defined else 22 }}}}'"
+    fleet.inventory.write_text(inventory.replace("[haku_runners]", f"[haku_runners]\n{lost}"))
+    publish(SECOND, "good too")
+    run = fleet.run("distribute", "--extra-vars=haku_canaries=lost")
+    assert set(failed_on(run)) == {"lost"}
+    assert "None of the canaries could try it. On lost: ssh: connect to host" in report(run)
+    assert everywhere(fleet) == [{"base": "good"}] * 3
+
+
 def test_a_runner_that_cannot_run_the_test_goes_back_alone(fleet: Project) -> None:
     declare(fleet, smoke_test=GOOD, smoke_test_options={"network": "only-here"})
     for node in ("node1", "node2"):

@@ -166,6 +166,23 @@ def test_who_went_back_without_the_shared_directory_is_told_with_what_is_wrong()
     )
 
 
+@pytest.mark.parametrize(
+    ("wish", "sentence"),
+    [
+        ({"batches": [1, "abc"]}, "haku_batches has 'abc', which is not how many Runners go at a time"),
+        ({"batches": [0]}, "haku_batches has 0"),
+        ({"batches": [-1]}, "haku_batches has -1"),
+        ({"batches": ["0%", "101%", True]}, "haku_batches has '0%', '101%', True"),
+        ({"keep_images": -1}, "haku_keep_images is -1, which is not a number of images"),
+        ({"max_fail_percentage": 101}, "haku_max_fail_percentage is 101"),
+        ({"max_fail_percentage": "-1"}, "haku_max_fail_percentage is -1"),
+    ],
+)
+def test_a_value_without_a_meaning_is_refused(wish: dict[str, Any], sentence: str) -> None:
+    assert plan({"a": look(OLD)}, **wish)["refusal"].startswith(sentence)
+    assert plan({"a": look(OLD)}, batches=["1", " 10%", "100%"])["batches"] == ("1", "10%", "100%")
+
+
 def test_a_version_that_nobody_can_have_is_refused_with_those_there_are() -> None:
     fleet = {"a": look(NEW, OLDER), "b": look(NEW)}
     refusal = plan(fleet, back=True, version="1")["refusal"]
@@ -222,6 +239,29 @@ def went(loaded: Variables, tested: Variables | None = None, **more: Variables) 
 def test_one_failed_smoke_test_stops_the_rollout() -> None:
     verdict = rollout_verdict({"a": went(LOADED, step()), "b": went(LOADED, BAD)}, ["a", "b"])
     assert verdict == {"stopped": {"env": "On b: The smoke test of env failed."}, "failed": {}}
+
+
+@pytest.mark.parametrize("failing", [step(unreachable=True, msg="Lost"), UNTESTED], ids=["lost", "full"])
+def test_a_version_that_no_canary_could_try_goes_no_further(failing: Variables) -> None:
+    batch = {"a": went(failing), "b": went(LOADED, UNTESTED)}
+    (reason,) = rollout_verdict(batch, ["a", "b"], canaries={"env": ["a", "b"]})["stopped"].values()
+    assert reason.startswith("None of the canaries could try it. On a: ")
+    assert reason.endswith("On b: No space left on device.")
+    batch["c"] = went(LOADED, step())
+    assert rollout_verdict(batch, ["a", "b", "c"], canaries={"env": ["a", "b", "c"]})["stopped"] == {}
+    assert rollout_verdict(batch, ["a", "b"])["stopped"] == {}
+
+
+def test_canaries_are_to_try_what_has_a_smoke_test_unless_one_of_them_has_it_already() -> None:
+    fleet = {"a": look(OLD), "b": look(OLD), "c": DOWN}
+    assert plan(fleet, canaries=["b", "c"])["proving"] == {"env": ["b"]}
+    assert plan(fleet, canaries=["b"], tested=[])["proving"] == {}
+    assert plan({**fleet, "d": look(NEW)}, canaries=["b", "d"])["proving"] == {}
+    none = plan(fleet, canaries=["c"])
+    assert none["stopped"] == {"env": "None of the canaries could try it. On c: No route to host."}
+    assert (none["todo"], none["order"]) == ({}, ())
+    elsewhere = plan(fleet, canaries=["not-in-this-run"])
+    assert (elsewhere["stopped"], elsewhere["order"]) == ({}, ("a", "b"))
 
 
 @pytest.mark.parametrize("failing", [went(step(unreachable=True, msg="Lost")), went(LOADED, UNTESTED)])

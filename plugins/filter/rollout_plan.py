@@ -27,6 +27,11 @@ options:
     type: list
     elements: str
     required: true
+  host:
+    description:
+      - The name of the Host. If it was looked at too, its shared directory is the right one, and what it lists is what
+        is published.
+    type: str
   environments:
     description: The names of the environments.
     type: list
@@ -95,6 +100,12 @@ _value:
     todo:
       description: The names of the environments that each Runner lacks, by Runner.
       type: dict
+    proving:
+      description: The names of the canaries that are to try an environment with a smoke test first, by environment.
+      type: dict
+    stopped:
+      description: Why an environment goes nowhere, as no canary can try it, by environment.
+      type: dict
     order:
       description: The Runners that lack anything, canaries first.
       type: list
@@ -127,6 +138,7 @@ def rollout_plan(
     machines: Sequence[str],
     *,
     environments: Sequence[str],
+    host: str | None = None,
     tested: Sequence[str] = (),
     version: int | str | None = None,
     back: bool = False,
@@ -144,16 +156,15 @@ def rollout_plan(
             version=None if version is None else int(version),
             back=back,
             canaries=() if back else tuple(canaries),
-            batches=None if back or not batches else tuple(batches),
+            batches=None if back or not batches else tuple(it.strip() if isinstance(it, str) else it for it in batches),
             max_fail_percentage=100 if back else int(max_fail_percentage),
             keep_images=int(keep_images),
             forecast=forecast,
         )
-        return {
-            "machines": list(machines),
-            **asdict(plan_rollout(read_runners(hostvars, machines), wish)),
-            "refusal": None,
-        }
+        runners = read_runners(hostvars, machines, host)
+        asked = (it for it in read_runners(hostvars, [host] if host else []) if it.problem is None)
+        plan = plan_rollout(runners, wish, next(asked, None))
+        return {"machines": list(machines), **asdict(plan), "refusal": None}
     except Refusal as refusal:
         return {"machines": list(machines), **asdict(Plan()), "refusal": str(refusal)}
     except (LookupError, TypeError, ValueError) as error:

@@ -26,7 +26,7 @@ options:
     elements: str
     required: true
   hosts:
-    description: Those of them that are the Host as well.
+    description: The names of the Host, which may be a Runner as well.
     type: list
     elements: str
     default: []
@@ -100,10 +100,12 @@ def rollout_report(
     forecast: bool = False,
 ) -> dict[str, Any]:
     """Sum up a roll-out."""
+    runners = read_runners(hostvars, machines, next(iter(hosts), None))
+    seen = [*runners, *read_runners(hostvars, hosts)]
     course = Course(wanted, stopped or {}, forecast)
-    told = [(runner, account(runner, environments, course)) for runner in read_runners(hostvars, machines)]
+    told = [(runner, account(runner, environments, course)) for runner in runners]
     published = {
-        name: sorted({version for runner, _account in told for version in runner.has(name).published}, reverse=True)
+        name: sorted({version for it in seen for version in it.has(name).published}, reverse=True)
         for name in environments
     }
     return {

@@ -14,10 +14,10 @@ short_description: Tell whether a roll-out goes on after a batch
 version_added: 0.2.0
 description:
   - Judges a batch of Runners for C(haku.river.distribute). A smoke test that fails ends the roll-out of its
-    environment. What else fails is the Runner's own affair, unless too many of them have one.
+    environment. What else fails is the Runner's own affair, unless too many of them have one, or all canaries.
   - It reads the variables C(haku_river_loaded) and C(haku_river_tested) of each Runner, which are what
     M(haku.river.haku_sync) and M(haku.river.haku_smoke_test) returned there in loops over environments.
-positional: _input, machines
+positional: _input, machines, max_fail_percentage, canaries
 options:
   _input:
     description: The variables of all hosts, C(hostvars).
@@ -32,6 +32,10 @@ options:
     description: The share of the batch that may fail for reasons of its own.
     type: int
     default: 100
+  canaries:
+    description: The names of the Runners that are to try an environment before all others, by environment.
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""
@@ -62,13 +66,16 @@ from ansible_collections.haku.river.plugins.plugin_utils.rollout_report import j
 
 
 def rollout_verdict(
-    hostvars: Mapping[str, Mapping[str, Any]], machines: Sequence[str], max_fail_percentage: int | str = 100
+    hostvars: Mapping[str, Mapping[str, Any]],
+    machines: Sequence[str],
+    max_fail_percentage: int | str = 100,
+    canaries: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, Any]:
     """Judge a batch; values from the command line come as strings."""
     batch = read_runners(hostvars, machines)
     failed = {runner.name: list(filter(runner.failed_by_itself, runner.loaded)) for runner in batch}
     return {
-        "stopped": judge_batch(batch, int(max_fail_percentage)),
+        "stopped": judge_batch(batch, int(max_fail_percentage), canaries or {}),
         "failed": {name: environments for name, environments in failed.items() if environments},
     }
 

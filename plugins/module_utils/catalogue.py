@@ -34,6 +34,10 @@ CATALOGUE_OPTIONS: dict[str, dict[str, Any]] = {
 INDEX_NAME = "catalogue.json"
 """What there is, for machines that read the directory through a web server."""
 
+MARKER_NAME = ".haku-river"
+"""Has the identity by which the role haku.river.host marks the directory."""
+
+_MARKER_BYTES = 100
 _PARTIAL_INDEX = "._index."
 _INDEX_LOCK_SECONDS = 60
 
@@ -76,6 +80,15 @@ class Catalogue:
         """What people are told of where the tarballs are."""
         return str(self.path)
 
+    @property
+    def identity(self) -> str | None:
+        """What tells the directory from another one; None where it was not marked, or the marker cannot be read."""
+        try:
+            with (self.path / MARKER_NAME).open("rb") as file:
+                return file.read(_MARKER_BYTES).decode("ascii", "backslashreplace").strip() or None
+        except OSError:
+            return None
+
     # What there is
 
     def environments(self) -> dict[str, tuple[Version, ...]]:
@@ -92,6 +105,11 @@ class Catalogue:
         prefix = f"{environment}-"
         names = filter(None, map(parse_tarball_name, self._file_names(prefix)))
         return self._newest_first(name for name in names if name.environment == environment)
+
+    def find(self, environment: str, timestamp: int) -> Version | None:
+        """A version by its path: what an NFS client remembers of a directory may be older than the tarball."""
+        version = self.version(TarballName(environment, timestamp))
+        return version if version.path.is_file() else None
 
     def open(self, version: Version) -> AbstractContextManager[Archive]:
         """Open a version's tarball; see `open_archive`."""

@@ -51,11 +51,18 @@ class Source(Protocol[V]):
     def warnings(self) -> tuple[str, ...]:
         """What people should know about reading from there."""
 
+    @property
+    def identity(self) -> str | None:
+        """What tells the directory from another one; None where it was not marked."""
+
     def environments(self) -> Mapping[str, Sequence[V]]:
         """Every environment that has a version, by name, each newest first."""
 
     def versions(self, environment: str) -> Sequence[V]:
         """All versions of one environment, newest first."""
+
+    def find(self, environment: str, timestamp: int) -> V | None:
+        """A version that is not in the listing, which may be older than what there is; None if it is not there."""
 
     def open(self, version: V) -> AbstractContextManager[Archive]:
         """Open a version's tarball and read its index; `Vanished` if it is not there any more."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.haku.river.plugins.module_utils.archive import Archive, ArchivedImage, Layer
@@ -92,18 +92,36 @@ def bring(engine: Engine, source: Source[V], wish: Synchronising, seen: Seen[V],
             if outcome:
                 return outcome
         current, target, wanted = seen.current, seen.target, seen.wanted
-        stock = take_stock(engine, wish, current, seen.versions)
-        kept = stock.versions.get(wanted) if wanted is not None else None
-        there = engine.find_image(kept) if kept else None
-        if there and there.timestamp == wanted:
+        stock = _own_stock(engine, wish, seen)
+        there = seen.here or _kept_image(engine, stock, wanted)
+        if there:
             return _tag(engine, wish, stock, there, check_mode)
         if target is None:
-            raise seen.unlisted or _nowhere(source, wish, seen.versions)
+            raise _nowhere(source, wish, seen.versions)
         with source.open(target) as archive:
             if current and current.is_one_of(archive.image.identity):
                 return nothing_done(wish, target.timestamp, current.id, archive.bytes_read)
             base = _base(engine, wish, archive.image, current, stock)
             return _load_or_tag(engine, wish, stock, target, archive, base, check_mode)
+
+
+def _own_stock(engine: Engine, wish: Synchronising, seen: Seen[V]) -> Stock:
+    """What the machine has, and may go for an image that is here already.
+
+    Where nothing was listed, an image that is newer than both may be a packager's.
+    """
+    stock = take_stock(engine, wish, seen.current, seen.versions)
+    if seen.versions or seen.wanted is None:
+        return stock
+    current = seen.current.timestamp if seen.current else None
+    return replace(stock, published=max(seen.wanted, current or 0))
+
+
+def _kept_image(engine: Engine, stock: Stock, wanted: int | None) -> Image | None:
+    """The image that has the tag of the wanted version and is of its time."""
+    image_id = None if wanted is None else stock.versions.get(wanted)
+    image = engine.find_image(image_id) if image_id else None
+    return image if image and image.timestamp == wanted else None
 
 
 def _base(engine: Engine, wish: Synchronising, wanted: ArchivedImage, current: Image | None, stock: Stock) -> Base:

@@ -40,6 +40,7 @@ def described_machine(
     info = engine.description
     facts = {
         "environments": environments,
+        "directory": {"location": source.location, "id": source.identity} if source else None,
         "disk": _disk(engine.url, info),
         "engine": {"version": str(info.get("ServerVersion")), "storage": image_store(info)},
     }

@@ -89,10 +89,10 @@ def choose(wish: Synchronising, versions: Sequence[V]) -> V | None:
 
 @dataclass(frozen=True)
 class Seen(Generic[V]):
-    """What a listing and an inspect tell. `target` is the version that is wanted, `wanted` its timestamp.
+    """What a listing and inspects tell. `target` is the version that is wanted, `wanted` its timestamp.
 
-    `at_ns` is when they began, in nanoseconds of Unix time. `unlisted` is why the source could not be listed, which
-    does not matter as long as the pinned version is here.
+    `at_ns` is when they began, in nanoseconds of Unix time. Where `here` is an image that is the pinned version, there
+    was no need to look at the source.
     """
 
     at_ns: int
@@ -100,21 +100,33 @@ class Seen(Generic[V]):
     current: Image | None
     target: V | None
     wanted: int | None
-    unlisted: HakuError | None = None
+    here: Image | None = None
 
 
 def see(engine: Engine, source: Source[V], wish: Synchronising) -> Seen[V]:
-    """Look at the source and at the image that people use."""
+    """Look at the image that people use and, unless the pinned version is on the machine, at the source.
+
+    So going back to an image that was kept waits for no file server.
+    """
     at_ns = time.time_ns()
     current = engine.find_image(wish.reference)
-    try:
-        versions = source.versions(wish.environment)
-    except HakuError as error:
-        if wish.version is None:
-            raise
-        return Seen(at_ns, (), current, None, wish.version, error)
+    here = _pinned_image(engine, wish, current)
+    if here:
+        return Seen(at_ns, (), current, None, wish.version, here)
+    versions = source.versions(wish.environment)
     target = choose(wish, versions)
+    if target is None and wish.version is not None:
+        target = source.find(wish.environment, wish.version)
     return Seen(at_ns, versions, current, target, target.timestamp if target else wish.version)
+
+
+def _pinned_image(engine: Engine, wish: Synchronising, current: Image | None) -> Image | None:
+    if wish.version is None:
+        return None
+    if current and current.timestamp == wish.version:
+        return current
+    kept = engine.find_image(wish.version_reference(wish.version))
+    return kept if kept and kept.timestamp == wish.version else None
 
 
 def settled(wish: Synchronising, seen: Seen[V]) -> Outcome | None:

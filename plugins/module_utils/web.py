@@ -116,6 +116,9 @@ class WebVersion:
 class WebCatalogue:
     """The tarballs in a directory of a web server."""
 
+    identity: str | None = None
+    """It has an address, and needs no other mark."""
+
     def __init__(self, settings: WebSettings) -> None:
         if REQUESTS_MISSING:
             raise HakuError(
@@ -139,6 +142,10 @@ class WebCatalogue:
     def versions(self, environment: str) -> tuple[WebVersion, ...]:
         """All versions of one environment, newest first."""
         return self.environments().get(environment, ())
+
+    def find(self, environment: str, timestamp: int) -> WebVersion | None:
+        """A version that the server lists by now."""
+        return next((version for version in self.versions(environment) if version.timestamp == timestamp), None)
 
     @contextmanager
     def open(self, version: WebVersion) -> Iterator[Archive]:

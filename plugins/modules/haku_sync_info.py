@@ -120,6 +120,20 @@ environments:
       newest_version: 1767225600
       published_versions: [1767225600, 1767139200]
       stale: true
+directory:
+  description: The directory of tarballs. Null without O(shared_dir) and O(source).
+  returned: success
+  type: dict
+  contains:
+    location:
+      description: Its path or address.
+      type: str
+    id:
+      description:
+        - The identity by which the role P(haku.river.host#role) has marked it, so that it can be told from another one.
+          Null if it is not marked, or at O(source).
+      type: str
+  sample: {location: /shared/hakuriver-containers, id: 5f0c2b9e-8a43-4f5e-9d0b-6c1f7d7b2a11}
 disk:
   description:
     - The file system on which the engine keeps images. Null if the engine is reached over a network or is another

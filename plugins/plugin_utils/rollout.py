@@ -4,7 +4,7 @@
 
 """What the Runners said in a roll-out: what they had, and how each step went on them.
 
-The playbook `distribute` registers under these names; a step is a loop over environments.
+The playbooks `prepare` and `distribute` register under these names; a step is a loop over environments.
 """
 
 from __future__ import annotations
@@ -13,6 +13,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.haku.river.plugins.plugin_utils.look import failure, look_problem
+
+_REACHED = "haku_river_reached"
+_UNPREPARED = "haku_river_unprepared"
 _LOOK = "haku_river_look"
 _LOOK_HERE = "haku_river_look_here"
 _LOADED = "haku_river_loaded"
@@ -49,8 +53,8 @@ class Step:
 class Runner:
     """A Runner of the roll-out.
 
-    `problem` is why nothing can be done on it. `held` is by environment, None where it did not even tell what it has.
-    The steps that were tried on it are by environment, too.
+    `problem` is why nothing can be brought to it, but for images that it has. `held` is by environment, None where it
+    did not even tell what it has. The steps that were tried on it are by environment, too.
     """
 
     name: str
@@ -80,21 +84,36 @@ class Runner:
         loaded = self.loaded.get(environment)
         return self.is_untested(environment) or (loaded is not None and loaded.failed)
 
+    def words_of(self, environment: str) -> str:
+        """What was said of what failed for an environment."""
+        steps = (self.loaded.get(environment), self.tested.get(environment))
+        return " ".join(step.words for step in steps if step and step.failed)
 
-def read_runners(hostvars: Mapping[str, Mapping[str, Any]], names: Iterable[str]) -> tuple[Runner, ...]:
-    """Read what plays registered on machines of these names."""
-    return tuple(_runner(str(name), hostvars[name]) for name in names)
+
+def untried(causes: Mapping[str, str]) -> str:
+    """Why a version goes no further that no canary could try, by why each of them could not."""
+    told = " ".join(f"On {name}: {words}" for name, words in causes.items())
+    return f"None of the canaries could try it. {told}"
 
 
-def _runner(name: str, variables: Mapping[str, Any]) -> Runner:
+def read_runners(
+    hostvars: Mapping[str, Mapping[str, Any]], names: Iterable[str], host: str | None = None
+) -> tuple[Runner, ...]:
+    """Read what plays registered on machines of these names, and whether their directory is that of the `host`."""
+    hosts_look = hostvars[host].get(_LOOK) or {} if host else {}
+    return tuple(_runner(str(name), hostvars[name], hosts_look) for name in names)
+
+
+def _runner(name: str, variables: Mapping[str, Any], hosts_look: Mapping[str, Any]) -> Runner:
     look = variables.get(_LOOK) or {}
-    is_fit = "environments" in look
-    described = (look if is_fit else variables.get(_LOOK_HERE)) or {}
+    is_told = "environments" in look
+    described = (look if is_told else variables.get(_LOOK_HERE)) or {}
     held = described.get("environments")
+    problem = look_problem(look, hosts_look) or (None if is_told else _lost_before(variables))
     return Runner(
         name,
-        None if is_fit else _words(look) or "It was not looked at, as it had failed before.",
-        None if held is None else {str(key): _held(value) for key, value in held.items()},
+        problem,
+        None if held is None else {str(key): _held(value, problem is None) for key, value in held.items()},
         described,
         dict(_steps(variables.get(_LOADED))),
         dict(_steps(variables.get(_TESTED))),
@@ -103,12 +122,17 @@ def _runner(name: str, variables: Mapping[str, Any]) -> Runner:
     )
 
 
-def _held(described: Mapping[str, Any]) -> Held:
-    return Held(
-        described["version"],
-        tuple(described["former_versions"]),
-        tuple(described["published_versions"] or ()),
-    )
+def _lost_before(variables: Mapping[str, Any]) -> str:
+    """Why a Runner was not even looked at."""
+    reached = variables.get(_REACHED) or {}
+    causes = (variables.get(_UNPREPARED) or {}, reached if reached.get("unreachable") else {})
+    told = next(filter(None, map(failure, causes)), "")
+    return f"It could not be prepared. {told}" if told else "It was not looked at, as it had failed before."
+
+
+def _held(described: Mapping[str, Any], can_load: bool) -> Held:
+    published = tuple(described["published_versions"] or ()) if can_load else ()
+    return Held(described["version"], tuple(described["former_versions"]), published)
 
 
 def _steps(registered: Mapping[str, Any] | None) -> Iterable[tuple[str, Step]]:
@@ -116,12 +140,6 @@ def _steps(registered: Mapping[str, Any] | None) -> Iterable[tuple[str, Step]]:
     for result in (registered or {}).get("results") or ():
         if not result.get("skipped"):
             failed = bool(result.get("failed") or result.get("unreachable"))
-            words = _words(result) if failed else ""
+            words = failure(result) if failed else ""
             step = Step(bool(result.get("changed")), failed, words, result.get("passed"))
             yield str(result["item"]["name"]), step
-
-
-def _words(result: Mapping[str, Any]) -> str:
-    """Why it failed, as a sentence."""
-    words = " ".join(str(result.get("msg") or "").split())
-    return words if not words or words.endswith((".", "!", "?")) else f"{words}."

@@ -6,15 +6,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ansible_collections.haku.river.plugins.plugin_utils.human import utc
-from ansible_collections.haku.river.plugins.plugin_utils.rollout import Held, Runner
+from ansible_collections.haku.river.plugins.plugin_utils.rollout import Held, Runner, untried
 
 # After the first Runners it is about how long it takes, so most of them go at once.
 _REST = ("10%", "100%")
 _ALL = ("100%",)
+_SIZE = re.compile(r"[1-9][0-9]*|([1-9][0-9]?|100)%")
 
 
 class Refusal(ValueError):
@@ -54,12 +56,15 @@ class Kept:
 class Plan:
     """What is to be done: `wanted` are versions by environment, `todo` environments by Runner, in `order`.
 
-    `surplus` are tags that are not to stay in the end, and `traces` those that are not to stay where it is put back,
-    both by Runner. `halted` is why nothing is to be done after all.
+    `proving` are the canaries that are to try an environment with a smoke test before others get it, and `stopped` why
+    one goes nowhere as none of them can. `surplus` are tags that are not to stay in the end, and `traces` those
+    that are not to stay where it is put back, both by Runner. `halted` is why nothing is to be done after all.
     """
 
     wanted: dict[str, int] = field(default_factory=dict)
     todo: dict[str, list[str]] = field(default_factory=dict)
+    proving: dict[str, list[str]] = field(default_factory=dict)
+    stopped: dict[str, str] = field(default_factory=dict)
     order: tuple[str, ...] = ()
     batches: tuple[int | str, ...] = _ALL
     surplus: dict[str, list[Kept]] = field(default_factory=dict)
@@ -67,34 +72,66 @@ class Plan:
     halted: str | None = None
 
 
-def plan_rollout(runners: Sequence[Runner], wish: Wish) -> Plan:
-    """Fix the versions once for all Runners, and put those that lack them in order; raises `Refusal`."""
+def plan_rollout(runners: Sequence[Runner], wish: Wish, host: Runner | None = None) -> Plan:
+    """Fix the versions once for all Runners, and put those that lack them in order; raises `Refusal`.
+
+    What is published is what the `host` lists, if it could be asked, and otherwise what any Runner does.
+    A Runner on which something is wrong can still go back to an image that it has.
+    """
+    _check(wish)
     if wish.version is not None and len(wish.environments) != 1:
         raise Refusal("haku_version is the version of one environment. Name it, and no other: -e haku_only=NAME.")
     fit = [runner for runner in runners if runner.problem is None]
-    wanted = {name: version for name in wish.environments if (version := _wanted(fit, name, wish)) is not None}
+    kept = [runner for runner in runners if runner.problem is not None and runner.held] if wish.back else []
+    versions = {name: _wanted(name, wish, fit, kept, host) for name in wish.environments}
+    wanted = {name: version for name, version in versions.items() if version is not None}
     todo = {runner.name: due for runner in fit if (due := _due(runner, wanted, wish))}
+    todo |= {runner.name: due for runner in kept if (due := _due_of_kept(runner, wanted))}
     halted = _too_many_unfit(runners, fit, wish)
     if halted:
         return Plan(wanted, halted=halted)
+    proving, stopped = _canaries(runners, wanted, todo, wish)
+    going = {name: [environment for environment in due if environment not in stopped] for name, due in todo.items()}
+    todo = {name: due for name, due in going.items() if due}
     first = [name for name in wish.canaries if name in todo]
     order = (*first, *(name for name in todo if name not in first))
-    surplus = {runner.name: found for runner in fit if (found := list(_surplus(runner, wanted, wish)))}
-    traces = {runner.name: list(_traces(runner, wanted, todo[runner.name])) for runner in fit if runner.name in todo}
-    return Plan(wanted, todo, order, _batches(len(first), todo, wish), surplus, traces)
+    served = [runner for runner in runners if runner.problem is None or runner.name in todo]
+    surplus = {runner.name: found for runner in served if (found := list(_surplus(runner, wanted, wish)))}
+    traces = {runner.name: list(_traces(runner, wanted, todo[runner.name])) for runner in served if runner.name in todo}
+    return Plan(wanted, todo, proving, stopped, order, _batches(len(first), todo, wish), surplus, traces)
 
 
-def _wanted(fit: Sequence[Runner], environment: str, wish: Wish) -> int | None:
-    """The version to have; None if there is none to be had."""
-    held = [runner.has(environment) for runner in fit]
+def _check(wish: Wish) -> None:
+    if wish.keep_images < 0:
+        raise Refusal(f"haku_keep_images is {wish.keep_images}, which is not a number of images. Keep 0 or more.")
+    if not 0 <= wish.max_fail_percentage <= 100:
+        raise Refusal(f"haku_max_fail_percentage is {wish.max_fail_percentage}, and has to be from 0 to 100.")
+    wrong = [size for size in wish.batches or () if not _SIZE.fullmatch(str(size))]
+    if wrong:
+        what = f"haku_batches has {', '.join(map(repr, wrong))}, which is not how many Runners go at a time."
+        raise Refusal(f"{what} Name numbers from 1 on, or shares of the Runners from 1% to 100%.")
+
+
+def _wanted(
+    environment: str, wish: Wish, fit: Sequence[Runner], kept: Sequence[Runner], host: Runner | None
+) -> int | None:
+    """The version to have; None if there is none to be had.
+
+    Runners that have nothing but the images that they `kept` follow the others, unless all are like that.
+    """
+    held = [runner.has(environment) for runner in fit] or [
+        it for runner in kept if (it := runner.has(environment)).obtainable
+    ]
+    # A listing that one machine has kept may be older, and its directory another one.
+    listed = [host.has(environment)] if host else held
     if wish.version is not None:
-        if held and not any(wish.version in it.obtainable for it in held):
+        if held and not any(wish.version in it.obtainable for it in (*held, *listed)):
             what = f"Version {wish.version} of {environment} is neither published nor kept on any Runner."
             raise Refusal(f"{what} {_there_is(held)}")
         return wish.version
     if wish.back:
         return _one_before(environment, held) if held else None
-    return max((version for it in held for version in it.published[:1]), default=None)
+    return max((version for it in listed for version in it.published[:1]), default=None)
 
 
 def _one_before(environment: str, held: Sequence[Held]) -> int:
@@ -130,6 +167,28 @@ def _due(runner: Runner, wanted: dict[str, int], wish: Wish) -> list[str]:
         return version is None and not wish.forecast
 
     return [environment for environment in wish.environments if is_due(environment)]
+
+
+def _due_of_kept(runner: Runner, wanted: dict[str, int]) -> list[str]:
+    """The environments of which the Runner has the version that is wanted as a former image."""
+    return [environment for environment, version in wanted.items() if version in runner.has(environment).former]
+
+
+def _canaries(
+    runners: Sequence[Runner], wanted: dict[str, int], todo: dict[str, list[str]], wish: Wish
+) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Who is to try which environment first, and why one cannot be tried. One that a canary has already was tried."""
+    named = [runner for runner in runners if runner.name in wish.canaries]
+    proving, stopped = {}, {}
+    for environment in sorted({name for due in todo.values() for name in due} & wish.tested & wanted.keys()):
+        able = [runner for runner in named if runner.problem is None]
+        if any(runner.has(environment).version == wanted[environment] for runner in able):
+            continue
+        if able:
+            proving[environment] = [runner.name for runner in able]
+        elif named:
+            stopped[environment] = untried({runner.name: str(runner.problem) for runner in named})
+    return proving, stopped
 
 
 def _too_many_unfit(runners: Sequence[Runner], fit: Sequence[Runner], wish: Wish) -> str | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ansible_collections.haku.river.plugins.plugin_utils.human import utc
-from ansible_collections.haku.river.plugins.plugin_utils.rollout import Runner
+from ansible_collections.haku.river.plugins.plugin_utils.rollout import Runner, untried
 
 
 @dataclass(frozen=True)
@@ -31,19 +31,24 @@ class Account:
     versions: Mapping[str, int | None]
 
 
-def judge_batch(batch: Sequence[Runner], max_fail_percentage: int) -> dict[str, str]:
+def judge_batch(
+    batch: Sequence[Runner], max_fail_percentage: int, canaries: Mapping[str, Sequence[str]]
+) -> dict[str, str]:
     """The environments whose roll-out ends with this batch, and why.
 
     A version that fails its smoke test is bad, wherever that happens. Whatever else fails is a Runner's own affair,
-    unless too many have one.
+    unless too many have one, or all of the `canaries` that are to try the environment.
     """
     reasons = {}
     for environment in sorted({name for runner in batch for name in runner.loaded}):
         failed = [runner for runner in batch if runner.failed_by_itself(environment)]
+        trying = [runner for runner in batch if runner.name in canaries.get(environment, ())]
         bad = [runner for runner in batch if runner.found_bad(environment)]
         if bad:
             others = f" (and on {', '.join(runner.name for runner in bad[1:])})" if bad[1:] else ""
             reasons[environment] = f"On {bad[0].name}{others}: {bad[0].tested[environment].words}"
+        elif trying and all(runner in failed for runner in trying):
+            reasons[environment] = untried({runner.name: runner.words_of(environment) for runner in trying})
         elif len(failed) * 100 > max_fail_percentage * len(batch):
             reasons[environment] = (
                 f"{len(failed)} of a batch of {len(batch)} Runners failed, "
@@ -54,14 +59,14 @@ def judge_batch(batch: Sequence[Runner], max_fail_percentage: int) -> dict[str, 
 
 def account(runner: Runner, environments: Sequence[str], course: Course) -> Account:
     """Tell what happened on a Runner."""
-    if runner.problem is not None:
-        had = {environment: runner.has(environment).version for environment in environments}
-        return Account((), (runner.problem,), had if runner.held is not None else {})
+    general = [] if runner.problem is None else [runner.problem]
+    if runner.held is None:
+        return Account((), tuple(general), {})
     told = [_Told(runner, environment, course) for environment in environments]
     tidying = [f"{name}: {step.words}" for name, step in runner.tidied if step.failed]
     return Account(
         tuple(note for it in told for note in it.notes()),
-        (*(problem for it in told for problem in it.problems()), *tidying),
+        (*general, *(problem for it in told for problem in it.problems()), *tidying),
         {it.environment: it.version for it in told},
     )
 

@@ -19,6 +19,7 @@ from tests.integration.project import ENVIRONMENT, Project
 from tests.lab import images
 from tests.lab.machines import MACHINES, Machine
 from tests.lab.small_engine import small_engine
+from tests.lab.stuck import STUCK, stuck_directory
 
 NODES = ("node1", "node2", "node3")
 FIRST, SECOND, THIRD = (1767225600 + day * 86400 for day in range(3))
@@ -152,14 +153,38 @@ def full_engine(machines: dict[str, Machine]) -> Iterator[Path]:
         yield interpreter
 
 
+@pytest.fixture
+def stuck(machines: dict[str, Machine]) -> Iterator[str]:
+    """Give the variables that make a Runner of node3 whose shared directory is on a file server that is silent."""
+    with stuck_directory(machines["node3"]) as interpreter:
+        address = machines["node3"].address
+        variables = f"ansible_python_interpreter={interpreter} haku_shared_dir={STUCK} haku_look_timeout=20"
+        yield f"ansible_host={address} {variables}"
+
+
+@pytest.fixture
+def other(project: Project) -> Iterator[str]:
+    """Give a directory on node2 with a newer version than any in the shared one; both are marked."""
+    node2, there = project.machines["node2"], "/srv/other/hakuriver-containers"
+    node2.run("install", "-D", "/dev/stdin", f"{there}/.haku-river", stdin=b"theirs")
+    node2.run("install", "/dev/null", f"{there}/{ENVIRONMENT}-{THIRD}.tar")
+    shared = MACHINES.shared / "hakuriver-containers"
+    shared.mkdir(exist_ok=True)
+    (shared / ".haku-river").write_text("ours")
+    yield "/srv/other"
+    node2.run("rm", "-r", "/srv/other")
+
+
 def test_runners_that_are_down_or_full_or_without_the_directory_are_named_and_the_rest_is_served(
-    fleet: Project, full_engine: Path
+    fleet: Project, full_engine: Path, stuck: str, other: str
 ) -> None:
     address = fleet.machines["node2"].address
     more = [
         f"down ansible_host={address} ansible_port=9",
         f"full ansible_host={address} ansible_python_interpreter={full_engine}",
         f"apart ansible_host={address} haku_shared_dir=/not-mounted",
+        f"hung {stuck}",
+        f"other ansible_host={address} haku_shared_dir={other}",
         # Reached when it is looked at, and lost after that.
         f"lost ansible_host={address} ansible_port='{{{{ 9 if haku_river_look is defined else 22 }}}}'",
     ]
@@ -169,10 +194,12 @@ def test_runners_that_are_down_or_full_or_without_the_directory_are_named_and_th
     run = fleet.run("distribute")
     assert everywhere(fleet) == [{"base": "good too"}] * 3
     said = failed_on(run)
-    assert set(said) == {"down", "full", "apart", "lost"}
+    assert set(said) == {"down", "full", "apart", "hung", "other", "lost"}
     assert "Connection refused" in said["down"]
     assert "no space left on device" in said["full"]
     assert "There is no directory /not-mounted" in said["apart"]
+    assert "It had not answered after 20 seconds." in said["hung"]
+    assert f"{other}/hakuriver-containers is not the directory that the Host has" in said["other"]
     assert "Connection refused" in said["lost"]
     for machine, sentence in said.items():
         assert " ".join(f"{machine}: {sentence}".split()) in report(run)
@@ -195,6 +222,38 @@ def test_a_runner_that_fails_before_is_in_the_report_and_counts(fleet: Project) 
     assert run.code != 0
     assert "node3: It was not looked at, as it had failed before." in report(run)
     assert everywhere(fleet) == [{"base": "good too"}] * 2 + [{"base": "good"}]
+
+
+def test_a_site_tells_in_the_end_why_runners_stayed_out(project: Project, other: str) -> None:
+    node2 = project.machines["node2"]
+    more = [
+        f"down ansible_host={node2.address} ansible_port=9",
+        f"apart ansible_host={node2.address} haku_shared_dir=/not-mounted",
+        f"other ansible_host={node2.address} haku_shared_dir={other}",
+    ]
+    inventory = project.inventory.read_text()
+    project.inventory.write_text(inventory.replace("[haku_runners]", "\n".join(["[haku_runners]", *more])))
+    project.declare({"name": ENVIRONMENT, "image": images.provide(images.BUSYBOX, project.machines["node1"])})
+    run = project.run("haku.river.site")
+    assert run.code != 0
+    assert changed_on(run) == {"node2", "node3"}
+    told = report(run)
+    assert "down: It could not be prepared. ssh: connect to host" in told
+    assert "apart: It could not be prepared. On apart there is no /not-mounted/hakuriver-containers/.haku-river" in told
+    assert f"other: It could not be prepared. {other}/hakuriver-containers on other is not the directory" in told
+    assert "Of 5 machines, 3 have a problem." in told
+
+
+def test_a_version_that_no_canary_could_try_gets_nowhere(fleet: Project) -> None:
+    inventory = fleet.inventory.read_text()
+    address = fleet.machines["node2"].address
+    lost = f"lost ansible_host={address} ansible_port='{{{{ 9 if haku_river_look is defined else 22 }}}}'"
+    fleet.inventory.write_text(inventory.replace("[haku_runners]", f"[haku_runners]\n{lost}"))
+    publish(SECOND, "good too")
+    run = fleet.run("distribute", "--extra-vars=haku_canaries=lost")
+    assert set(failed_on(run)) == {"lost"}
+    assert "None of the canaries could try it. On lost: ssh: connect to host" in report(run)
+    assert everywhere(fleet) == [{"base": "good"}] * 3
 
 
 def test_a_runner_that_cannot_run_the_test_goes_back_alone(fleet: Project) -> None:
@@ -243,6 +302,23 @@ def test_going_back_and_forward_again(fleet: Project) -> None:
     (MACHINES.shared / f"hakuriver-containers/{ENVIRONMENT}-{THIRD}.tar").unlink()
     fleet.run("distribute").succeeded()
     assert everywhere(fleet) == [{"base": "good too"}] * 3
+
+
+def test_images_that_were_kept_are_gone_back_to_although_the_shared_directory_is_away(
+    fleet: Project, stuck: str
+) -> None:
+    for node in NODES:
+        fleet.machines[node].docker("tag", f"hakuriver/{ENVIRONMENT}:base", f"hakuriver/{ENVIRONMENT}:{FIRST}")
+    load(fleet, publish(SECOND, "bad, which nobody has tested"))
+    inventory = fleet.inventory.read_text().replace("haku_shared_dir=/shared", "haku_shared_dir=/not-mounted")
+    fleet.inventory.write_text(inventory.replace("\nnode3 ", f"\nnode3 {stuck} "))
+    run = fleet.run("rollback", f"--extra-vars=haku_only={ENVIRONMENT}")
+    assert [machine["base"] for machine in everywhere(fleet)] == ["good"] * 3
+    said = failed_on(run)
+    assert set(said) == set(NODES)
+    assert "There is no directory /not-mounted" in said["node1"]
+    assert "It had not answered after 20 seconds." in said["node3"]
+    assert "node3: haku-playbooks: 2026-01-02 00:00:00 became 2026-01-01 00:00:00" in report(run)
 
 
 def test_as_many_former_images_stay_as_asked_and_no_more_if_it_is_less_later(fleet: Project) -> None:

@@ -18,6 +18,7 @@ import pytest
 from tests.integration.plays import Run, run_play, run_playbook
 from tests.lab import images
 from tests.lab.machines import MACHINES, Machine
+from tests.lab.stuck import STUCK, stuck_directory
 
 ENVIRONMENT = "haku-status"
 OTHER = f"{ENVIRONMENT}-other"
@@ -104,7 +105,7 @@ def test_the_table_says_who_has_what_and_who_is_down_and_why(found: Found) -> No
     assert "stale" not in lines["node2"]
     assert lines["gone"].split() == ["gone", "?", "?"]
     told = " ".join(" ".join(table(run)).split())
-    assert " gone: ssh: connect to host 127.0.0.1 port 1: Connection refused " in told
+    assert " gone: ssh: connect to host 127.0.0.1 port 1: Connection refused. " in told
     assert table(run)[-1] == "Of 4 machines, 1 has a problem, 1 is stale."
 
 
@@ -140,6 +141,29 @@ def test_a_machine_without_the_shared_directory_still_tells_what_it_has(found: F
     assert "stale" in row
 
 
+def test_a_machine_with_another_directory_than_the_hosts_is_named(found: Found) -> None:
+    marker = MACHINES.shared / "hakuriver-containers/.haku-river"
+    marker.write_text("ours")
+    other = "node3 haku_shared_dir=/shared/other haku_container_dir=tarballs "
+    (MACHINES.shared / "other/tarballs").mkdir(parents=True)
+    found.inventory.write_text(found.inventory.read_text().replace("node3 ", other))
+    lines = table(found.status().succeeded())
+    marker.unlink()
+    shutil.rmtree(MACHINES.shared / "other")
+    assert any(line.startswith("node3: /shared/other/tarballs is not the directory that the Host") for line in lines)
+    assert lines[-1] == "Of 3 machines, 1 has a problem."
+
+
+def test_a_file_server_that_does_not_answer_holds_nobody_up(found: Found, machines: dict[str, Machine]) -> None:
+    with stuck_directory(machines["node3"]) as interpreter:
+        stuck = f"node3 ansible_python_interpreter={interpreter} haku_shared_dir={STUCK} haku_look_timeout=20 "
+        found.inventory.write_text(found.inventory.read_text().replace("node3 ", stuck))
+        lines = table(found.status().succeeded())
+    assert any(line.startswith("node3: It had not answered after 20 seconds.") for line in lines)
+    (row,) = [line for line in lines if line.startswith("node3 ")]
+    assert "stale" in row
+
+
 def test_a_machine_without_an_engine_is_a_problem_with_its_cause(found: Found, machines: dict[str, Machine]) -> None:
     machines["node3"].run("systemctl", "stop", "docker.socket", "docker.service")
     try:
@@ -159,7 +183,7 @@ def test_where_the_host_is_down_a_runner_lists_the_versions(as_files: None, foun
     run = found.status().succeeded()
     assert table(run)[-1] == "Of 3 machines, 1 has a problem, 1 is stale."
     # Ansible words it otherwise than with pipelining.
-    assert "gone: ssh: connect to host 127.0.0.1 port 1: Connection refused" in table(run)
+    assert "gone: ssh: connect to host 127.0.0.1 port 1: Connection refused." in table(run)
     assert any(line.startswith("(newest)  20") for line in table(run))
 
 

@@ -42,6 +42,12 @@ def test_versions_are_listed_newest_first_and_by_environment(catalogue: Catalogu
     assert catalogue.versions("other") == ()
 
 
+def test_a_directory_has_the_identity_by_which_it_was_marked(catalogue: Catalogue) -> None:
+    assert catalogue.identity is None
+    (catalogue.path / ".haku-river").write_bytes(b"5f0c2b9e\n")
+    assert catalogue.identity == "5f0c2b9e"
+
+
 def test_versions_are_described_as_hakuriver_lists_them(catalogue: Catalogue) -> None:
     (catalogue.path / "env-5.tar").write_bytes(b"12345")
     tarball = str(catalogue.path / "env-5.tar")

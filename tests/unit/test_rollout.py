@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.haku.river.plugins.filter.look_problem import FilterModule as LookProblem
 from ansible_collections.haku.river.plugins.filter.rollout_plan import rollout_plan
 from ansible_collections.haku.river.plugins.filter.rollout_report import rollout_report
 from ansible_collections.haku.river.plugins.filter.rollout_verdict import rollout_verdict
@@ -48,6 +49,41 @@ def test_the_newest_version_goes_to_those_that_lack_it() -> None:
     assert planned["wanted"] == {"env": NEW}
     assert planned["todo"] == {"a": ["env"], "c": ["env"]}
     assert planned["order"] == ("a", "c")
+
+
+def test_what_is_published_is_what_the_host_lists_if_it_answers() -> None:
+    fleet = {"a": look(OLD, published=(OLD,)), "b": look(OLD, published=(NEW + DAY,)), "host": look(None)}
+    assert rollout_plan(fleet, ["a", "b"], environments=["env"], host="host")["wanted"] == {"env": NEW}
+    assert rollout_plan(fleet, ["a"], environments=["env"], host="host", version=NEW)["refusal"] is None
+    down = {**fleet, "host": DOWN}
+    assert rollout_plan(down, ["a", "b"], environments=["env"], host="host")["wanted"] == {"env": NEW + DAY}
+
+
+def marked(variables: Variables, identity: str | None) -> Variables:
+    """The same where the directory of tarballs has this mark."""
+    directory = {"location": "/shared/tarballs", "id": identity}
+    return {**variables, "haku_river_look": {**variables["haku_river_look"], "directory": directory}}
+
+
+def test_a_runner_with_another_directory_than_the_hosts_gets_nothing_and_is_named() -> None:
+    fleet = {
+        "a": marked(look(OLD), "ours"),
+        "b": marked(look(OLD, published=(NEW + DAY,)), "theirs"),
+        "c": marked(look(OLD), None),
+        "host": marked(look(None), "ours"),
+    }
+    asked: dict[str, Any] = {"environments": ["env"]}
+    assert rollout_plan(fleet, ["a", "b", "c"], host="host", **asked)["todo"] == {"a": ["env"]}
+    said = rollout_report(fleet, ["a", "b", "c"], hosts=["host"], wanted={}, shared_dir="/shared", **asked)
+    assert [it["timestamp"] for it in said["fleet"]["environments"]["env"]["versions"]] == [NEW, OLD]
+    assert said["problems"] == {
+        "b": "/shared/tarballs is not the directory that the Host has: its marker .haku-river says theirs, "
+        "and the Host's says ours. Mount the same directory on both.",
+        "c": "/shared/tarballs is not the directory that the Host has: its marker .haku-river is missing, "
+        "and the Host's says ours. Mount the same directory on both.",
+    }
+    unmarked = {**fleet, "host": marked(look(None), None)}
+    assert set(rollout_plan(unmarked, ["a", "b", "c"], host="host", **asked)["todo"]) == {"a", "b", "c"}
 
 
 def test_one_view_of_what_is_published_holds_for_all() -> None:
@@ -99,6 +135,52 @@ def test_going_back_takes_the_newest_that_all_can_have_before_what_is_there() ->
     assert plan(kept, back=True)["wanted"] == {"env": OLDER}
     behind = {"a": look(NEW), "b": look(OLD), "c": DOWN}
     assert plan(behind, back=True)["todo"] == {"a": ["env"]}
+
+
+def apart(version: int | None, *former: int) -> Variables:
+    """What a Runner without the shared directory registers."""
+    problem = {"failed": True, "msg": "There is no directory /shared"}
+    return {"haku_river_look": problem, "haku_river_look_here": look(version, *former, published=())["haku_river_look"]}
+
+
+def test_going_back_to_images_that_were_kept_needs_no_shared_directory() -> None:
+    alone = plan({"a": apart(NEW, OLD, OLDER), "b": apart(NEW, OLD), "c": apart(None), "d": DOWN}, back=True)
+    assert (alone["wanted"], alone["todo"]) == ({"env": OLD}, {"a": ["env"], "b": ["env"]})
+    assert plan({"a": apart(NEW, OLD)}, back=True, version=OLD)["order"] == ("a",)
+    assert "Version 1 of env" in plan({"a": apart(NEW, OLD)}, back=True, version=1)["refusal"]
+
+
+def test_those_that_can_load_decide_where_to_go_back_to_and_others_follow_if_they_kept_it() -> None:
+    fleet = {"a": look(NEW), "b": apart(NEW, OLD), "c": apart(NEW, OLDER)}
+    planned = plan(fleet, back=True)
+    assert (planned["wanted"], planned["todo"]) == ({"env": OLD}, {"a": ["env"], "b": ["env"]})
+    assert plan(fleet)["todo"] == {}
+
+
+def test_who_went_back_without_the_shared_directory_is_told_with_what_is_wrong() -> None:
+    back = {**apart(NEW, OLD), "haku_river_loaded": step(changed=True)}
+    assert told({"a": back}, wanted={"env": OLD})["a"] == (
+        "env: 2026-01-01 00:00:00 became 2025-12-31 00:00:00",
+        "There is no directory /shared.",
+        OLD,
+    )
+
+
+@pytest.mark.parametrize(
+    ("wish", "sentence"),
+    [
+        ({"batches": [1, "abc"]}, "haku_batches has 'abc', which is not how many Runners go at a time"),
+        ({"batches": [0]}, "haku_batches has 0"),
+        ({"batches": [-1]}, "haku_batches has -1"),
+        ({"batches": ["0%", "101%", True]}, "haku_batches has '0%', '101%', True"),
+        ({"keep_images": -1}, "haku_keep_images is -1, which is not a number of images"),
+        ({"max_fail_percentage": 101}, "haku_max_fail_percentage is 101"),
+        ({"max_fail_percentage": "-1"}, "haku_max_fail_percentage is -1"),
+    ],
+)
+def test_a_value_without_a_meaning_is_refused(wish: dict[str, Any], sentence: str) -> None:
+    assert plan({"a": look(OLD)}, **wish)["refusal"].startswith(sentence)
+    assert plan({"a": look(OLD)}, batches=["1", " 10%", "100%"])["batches"] == ("1", "10%", "100%")
 
 
 def test_a_version_that_nobody_can_have_is_refused_with_those_there_are() -> None:
@@ -159,6 +241,29 @@ def test_one_failed_smoke_test_stops_the_rollout() -> None:
     assert verdict == {"stopped": {"env": "On b: The smoke test of env failed."}, "failed": {}}
 
 
+@pytest.mark.parametrize("failing", [step(unreachable=True, msg="Lost"), UNTESTED], ids=["lost", "full"])
+def test_a_version_that_no_canary_could_try_goes_no_further(failing: Variables) -> None:
+    batch = {"a": went(failing), "b": went(LOADED, UNTESTED)}
+    (reason,) = rollout_verdict(batch, ["a", "b"], canaries={"env": ["a", "b"]})["stopped"].values()
+    assert reason.startswith("None of the canaries could try it. On a: ")
+    assert reason.endswith("On b: No space left on device.")
+    batch["c"] = went(LOADED, step())
+    assert rollout_verdict(batch, ["a", "b", "c"], canaries={"env": ["a", "b", "c"]})["stopped"] == {}
+    assert rollout_verdict(batch, ["a", "b"])["stopped"] == {}
+
+
+def test_canaries_are_to_try_what_has_a_smoke_test_unless_one_of_them_has_it_already() -> None:
+    fleet = {"a": look(OLD), "b": look(OLD), "c": DOWN}
+    assert plan(fleet, canaries=["b", "c"])["proving"] == {"env": ["b"]}
+    assert plan(fleet, canaries=["b"], tested=[])["proving"] == {}
+    assert plan({**fleet, "d": look(NEW)}, canaries=["b", "d"])["proving"] == {}
+    none = plan(fleet, canaries=["c"])
+    assert none["stopped"] == {"env": "None of the canaries could try it. On c: No route to host."}
+    assert (none["todo"], none["order"]) == ({}, ())
+    elsewhere = plan(fleet, canaries=["not-in-this-run"])
+    assert (elsewhere["stopped"], elsewhere["order"]) == ({}, ("a", "b"))
+
+
 @pytest.mark.parametrize("failing", [went(step(unreachable=True, msg="Lost")), went(LOADED, UNTESTED)])
 def test_what_fails_by_itself_stops_it_only_if_it_is_too_much(failing: Variables) -> None:
     batch = {"a": went(LOADED, step()), "b": failing}
@@ -192,9 +297,43 @@ def test_the_report_says_what_happened_and_what_is_there_now() -> None:
 
 
 def test_the_report_says_what_a_runner_without_the_shared_directory_has() -> None:
-    apart = {**DOWN, "haku_river_look_here": look(OLD, published=())["haku_river_look"]}
-    assert told({"a": apart})["a"] == (None, "No route to host.", OLD)
-    assert plan({"a": apart})["order"] == ()
+    assert told({"a": apart(OLD)})["a"] == (None, "There is no directory /shared.", OLD)
+    assert plan({"a": apart(OLD)})["order"] == ()
+
+
+def test_a_runner_that_prepare_has_lost_is_told_with_the_cause() -> None:
+    items = [{"failed": False}, {"failed": True, "msg": "/shared is not mounted"}]
+    fleet = {
+        "a": {"haku_river_unprepared": {"failed": True, "msg": "One or more items failed", "results": items}},
+        "b": {"haku_river_reached": {"unreachable": True, "msg": "No route to host"}},
+        "c": {"haku_river_reached": {"rc": 0, "msg": "fine"}},
+    }
+    assert [problem for _note, problem, _version in told(fleet).values()] == [
+        "It could not be prepared. /shared is not mounted.",
+        "It could not be prepared. No route to host.",
+        "It was not looked at, as it had failed before.",
+    ]
+
+
+SILENT = (
+    "It had not answered after 5 seconds. Look whether the machine does, and the file server of its shared directory."
+)
+
+
+@pytest.mark.parametrize(
+    ("result", "sentence"),
+    [
+        ({"environments": {}}, ""),
+        ({"msg": "Failed to connect to the host via ssh: ssh: No route to host"}, "ssh: No route to host."),
+        ({"msg": "Task failed: Module failed: No engine\n  answers."}, "No engine answers."),
+        ({"msg": "Timed out after 5 second(s).", "timedout": {"period": 5}}, SILENT),
+    ],
+    ids=["nothing", "connection", "module", "time"],
+)
+def test_a_cause_is_told_without_what_ansible_puts_before_it(result: Variables, sentence: str) -> None:
+    assert LookProblem().filters()["look_problem"](result) == sentence
+    if sentence:
+        assert told({"a": {"haku_river_look": {**result, "failed": True}}})["a"][1] == sentence
 
 
 def test_the_report_says_what_was_put_back_and_why() -> None:

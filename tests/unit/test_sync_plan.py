@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 from ansible_collections.haku.river.plugins.module_utils.archive import ArchivedImage, Layer
-from ansible_collections.haku.river.plugins.module_utils.catalogue import Version
+from ansible_collections.haku.river.plugins.module_utils.catalogue import Catalogue, Version
 from ansible_collections.haku.river.plugins.module_utils.compression import Compression
 from ansible_collections.haku.river.plugins.module_utils.delta import Base, find_base, missing_layers, shared_chain
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
@@ -25,6 +25,7 @@ from ansible_collections.haku.river.plugins.module_utils.sync_view import (
     Synchronising,
     choose,
     machine_lock,
+    see,
     take_stock,
 )
 
@@ -229,6 +230,37 @@ def test_a_thorough_search_sees_all_images_whatever_that_takes() -> None:
     images = [*(local(str(number), "x") for number in range(100)), local("last", "a", "b")]
     engine = Images(*images)
     assert find_base(engine, archived("a", "b", "c", size_bytes=1), None, [], thorough=True).length == 2
+
+
+class Silent(Catalogue):
+    """A directory on a file server that does not answer."""
+
+    def versions(self, environment: str) -> tuple[Version, ...]:
+        raise AssertionError(f"{environment} was listed")
+
+
+@pytest.mark.parametrize("reference", [TAG, "hakuriver/env:700"], ids=["current", "kept"])
+def test_a_pinned_version_that_is_here_waits_for_no_file_server(reference: str) -> None:
+    there = local(reference, timestamp=700)
+    seen = see(Images(there), Silent("/shared", "tarballs"), Synchronising("env", TAG, version=700))
+    assert (seen.here, seen.wanted) == (there, 700)
+
+
+class Outdated(Catalogue):
+    """A directory as an NFS client remembers it, from before its first tarball."""
+
+    def versions(self, environment: str) -> tuple[Version, ...]:
+        return super().versions(environment)[:0]
+
+
+def test_a_pinned_version_that_a_listing_does_not_show_yet_is_looked_for_by_its_path(tmp_path: Path) -> None:
+    catalogue = Outdated(str(tmp_path), ".")
+    wish = Synchronising("env", TAG, version=900)
+    assert see(Images(), catalogue, wish).target is None
+    (tmp_path / "env-900.tar").touch()
+    target = see(Images(), catalogue, wish).target
+    assert target is not None
+    assert target.path == tmp_path / "env-900.tar"
 
 
 def engine_with(*tags: str) -> Engine:

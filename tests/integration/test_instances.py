@@ -284,3 +284,20 @@ def test_podman_is_looked_for_where_its_services_are(podman: Engine) -> None:
     assert sentence.index("unix:///run/podman/podman.sock") < sentence.index("unix:///nonexistent/podman/podman.sock")
     found = run_module("haku_instance_info", engine="podman", environment={**nowhere, "CONTAINER_HOST": podman.url})
     assert found["attempts"][0]["origin"] == "CONTAINER_HOST"
+
+
+def test_docker_in_the_place_of_podman_is_refused(engines: dict[str, Engine], podman: Engine) -> None:
+    docker = engines["d28"]
+    named = {"DOCKER_HOST": docker.url, "CONTAINER_HOST": ""}
+    result = run_module("haku_instance_info", engine="podman", environment=named)
+    assert result["msg"].startswith(f"The Podman service does not answer: {docker.url} (DOCKER_HOST): it is Docker. ")
+    assert f"{docker.url} (as named): it is Docker" in fail(
+        "haku_instance_info", engine="podman", docker_host=docker.url
+    )
+    # Podman's own variable comes first, and Docker's serves if it leads to Podman.
+    for variables, origin in (
+        ({**named, "CONTAINER_HOST": podman.url}, "CONTAINER_HOST"),
+        ({**named, "DOCKER_HOST": podman.url}, "DOCKER_HOST"),
+    ):
+        found = run_module("haku_instance_info", engine="podman", environment=variables)
+        assert found["attempts"] == [{"url": podman.url, "origin": origin, "failure": None}]

@@ -64,10 +64,14 @@ def container_answer(answer: Mapping[str, Any]) -> dict[str, Any]:
     """What it says of a container, so that a new one could be made of it."""
     state, config, networks = answer["State"], answer["Config"], answer["NetworkSettings"].get("Networks") or {}
     marks = (*_MARKS, f"HOSTNAME={config.get('Hostname')}")
+    status = _STATES.get(state["Status"], state["Status"])
+    if state["Status"] == "stopped" and has_restart_policy(answer):
+        # It is "exited" only when it has been decided that it is not started again.
+        status = "restarting"
     return {
         **answer,
         "Image": digest(answer["Image"]),
-        "State": {**state, "Status": _STATES.get(state["Status"], state["Status"])},
+        "State": {**state, "Status": status},
         "Config": {
             **config,
             # In any order, another one for each container.
@@ -82,6 +86,11 @@ def container_answer(answer: Mapping[str, Any]) -> dict[str, Any]:
             "Networks": {"bridge" if name == _NETWORK else name: place for name, place in networks.items()},
         },
     }
+
+
+def has_restart_policy(answer: Mapping[str, Any]) -> bool:
+    """Whether a container may be started again by the engine when it ends; `answer` inspects it, in any dialect."""
+    return (answer["HostConfig"].get("RestartPolicy") or {}).get("Name") not in (None, "", "no")
 
 
 def _host_configuration(host: Mapping[str, Any], networks: Mapping[str, Any]) -> dict[str, Any]:

@@ -51,6 +51,14 @@ def test_a_network_is_told_by_its_name(networks: dict[str, Any], mode: str) -> N
     assert "podman" not in told["NetworkSettings"]["Networks"]
 
 
+@pytest.mark.parametrize(
+    ("policy", "status"), [("always", "restarting"), ("unless-stopped", "restarting"), ("no", "exited"), ("", "exited")]
+)
+def test_a_container_that_may_be_started_again_is_not_at_rest(policy: str, status: str) -> None:
+    told = podman.container_answer(answer(RestartPolicy={"Name": policy, "MaximumRetryCount": 0}))
+    assert told["State"]["Status"] == status
+
+
 def test_images_have_the_names_that_people_write() -> None:
     tags = ["docker.io/library/debian:12", "docker.io/hakuriver/env:base", "quay.io/a/b:1", "<none>:<none>"]
     told = podman.image_answer({"Id": ID, "RepoTags": tags})

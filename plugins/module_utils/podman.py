@@ -101,6 +101,11 @@ def _host_configuration(host: Mapping[str, Any], networks: Mapping[str, Any]) ->
     told["Ulimits"] = [
         {**limit, "Name": limit["Name"].removeprefix("RLIMIT_").lower()} for limit in told.get("Ulimits") or ()
     ]
+    # What they may be used for it does not tell, and takes no answer without it.
+    told["Devices"] = [
+        {**device, "CgroupPermissions": device.get("CgroupPermissions") or "rwm"}
+        for device in told.get("Devices") or ()
+    ]
     own = [name for name in networks if name != _NETWORK]
     if told.get("NetworkMode") in ("bridge", "default") and own and _NETWORK not in networks:
         told["NetworkMode"] = own[0]

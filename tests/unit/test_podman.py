@@ -40,6 +40,9 @@ def test_a_container_is_told_in_docker_s_words() -> None:
     limits = [{"Name": "RLIMIT_NOFILE", "Soft": 1, "Hard": 2}]
     told = podman.container_answer(answer(Ulimits=limits))
     assert told["HostConfig"]["Ulimits"] == [{"Name": "nofile", "Soft": 1, "Hard": 2}]
+    devices = [{"PathOnHost": "/dev/null", "PathInContainer": "/dev/other", "CgroupPermissions": ""}]
+    told = podman.container_answer(answer(Devices=devices))
+    assert told["HostConfig"]["Devices"] == [{**devices[0], "CgroupPermissions": "rwm"}]
 
 
 @pytest.mark.parametrize(

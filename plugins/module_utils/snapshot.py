@@ -85,14 +85,11 @@ def take(engine: Engine, container: Container, reference: str, pause: bool) -> S
 def _with_comment(stored: StoredImage, base: StoredImage) -> StoredImage:
     """A commit with the comment that was asked for, by which compaction tells its layers from those of the base.
 
-    Podman's commit writes into the comment what the image stands on. It leaves all history out if that has none, and
-    commits nothing on an image whose history lists only some of the layers.
+    Podman's commit writes into the comment what the image stands on, and leaves all history out if that has none.
     """
     document = json.loads(stored.config)
     own = {**(document.get("history") or [{}])[-1], "created": document["created"], "comment": COMMENT}
-    before = json.loads(base.config).get("history") or []
-    listed = sum(1 for entry in before if not entry.get("empty_layer"))
-    document["history"] = [{}] * (len(base.diff_ids) - listed) + before + [own]
+    document["history"] = [*(json.loads(base.config).get("history") or ()), own]
     return PiledImage(stored, json.dumps(document).encode(), layers=(), missing=None)
 
 

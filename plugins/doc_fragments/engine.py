@@ -19,6 +19,7 @@ options:
         C(unix:///var/run/docker.sock), C(tcp://localhost:2376) with TLS and a verified certificate,
         C(tcp://localhost:2375) with a warning, unless TLS is asked for, the rootless socket under
         E(XDG_RUNTIME_DIR), the current Docker context.
+      - A V(tcp://) address of another machine is spoken to without TLS only with a warning.
     type: str
     aliases:
       - docker_url
@@ -93,8 +94,9 @@ options:
   engine:
     description:
       - What kind of engine runs the instances. It decides where one is looked for if O(docker_host) does not name it.
-      - With V(podman), that is what the environment variable E(CONTAINER_HOST) names, or else the service of root
-        (C(/run/podman/podman.sock)) and that of the user (C(podman/podman.sock) under E(XDG_RUNTIME_DIR)).
+      - With V(podman), that is what the environment variable E(CONTAINER_HOST) names, or else what E(DOCKER_HOST)
+        names, or else the service of root (C(/run/podman/podman.sock)) and that of the user (C(podman/podman.sock)
+        under E(XDG_RUNTIME_DIR)). Docker is refused at any of them, and at what O(docker_host) names.
     type: str
     choices: [docker, podman]
     default: docker

@@ -7,12 +7,14 @@
 from __future__ import annotations
 
 import functools
+import ipaddress
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
+from urllib.parse import urlsplit
 
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
 from ansible_collections.haku.river.plugins.module_utils.engine_words import own_words
@@ -44,11 +46,30 @@ else:
 
 # What Ansible takes for true.
 _TRUE = ("1", "true", "yes", "on", "y", "t")
+# What is looked for, and what to do if it does not answer.
+_ANY_ENGINE = (
+    "container engine",
+    (
+        "Start it (systemctl start docker), give this user access to it (become, or the group docker), "
+        "or name another with docker_host"
+    ),
+)
+_PODMAN = (
+    "Podman service",
+    (
+        "Start it (systemctl start podman.socket, for a user's own with --user), "
+        "or name another with docker_host or CONTAINER_HOST"
+    ),
+)
 
 
 @dataclass(frozen=True)
 class EngineSettings:
-    """What the user said about the engine: the values of `ENGINE_OPTIONS`. `timeout` is in seconds."""
+    """What the user said about the engine: the values of `ENGINE_OPTIONS`. `timeout` is in seconds.
+
+    Where `docker_host` is None, the environment has its say when the engine is looked for; which variable counts
+    depends on the kind of engine that is wanted.
+    """
 
     docker_host: str | None = None
     tls: bool = False
@@ -70,7 +91,6 @@ class EngineSettings:
         if not timeout.isdecimal():
             raise HakuError(f"DOCKER_TIMEOUT is {timeout!r}", remedy="Set it to a number of seconds, for example 60")
         return cls(
-            docker_host=environment.get("DOCKER_HOST") or None,
             tls=environment.get("DOCKER_TLS", "").lower() in _TRUE,
             validate_certs=environment.get("DOCKER_TLS_VERIFY", "").lower() in _TRUE,
             tls_hostname=environment.get("DOCKER_TLS_HOSTNAME") or None,
@@ -91,9 +111,20 @@ class Attempt:
         return f"{self.url} ({self.origin}): {self.failure or 'answers'}"
 
 
+class _Files(TypedDict):
+    """The certificates of a `Candidate`."""
+
+    ca_path: str | None
+    client_cert: str | None
+    client_key: str | None
+
+
 @dataclass(frozen=True)
 class Candidate:
-    """A place where an engine may answer. `verify` is None without TLS, else whether the server must prove itself."""
+    """A place where an engine may answer. `verify` is None without TLS, else whether the server must prove itself.
+
+    With `only_podman`, no other engine is taken for the one that is looked for.
+    """
 
     url: str
     origin: str
@@ -102,20 +133,23 @@ class Candidate:
     client_cert: str | None = None
     client_key: str | None = None
     warning: str | None = None
+    only_podman: bool = False
 
 
 def candidates(settings: EngineSettings, environment: Mapping[str, str], home: Path) -> tuple[Candidate, ...]:
     """The places to try, in order. What the user names is the only one; see DESIGN, "Finding the engine"."""
     if settings.docker_host:
         return (_at(settings.docker_host, "as named", settings, environment),)
+    if environment.get("DOCKER_HOST"):
+        return (_at(environment["DOCKER_HOST"], "DOCKER_HOST", settings, environment),)
     certificates = _certificates(settings, Path(environment.get("DOCKER_CERT_PATH") or home / ".docker"))
-    unencrypted = "Speaking to the engine at tcp://localhost:2375 unencrypted and unauthenticated: prefer its socket."
     usual = [
         Candidate("unix:///var/run/docker.sock", "the default socket"),
         Candidate("tcp://localhost:2376", "the local TLS port", verify=True, **certificates),
     ]
     if not (settings.tls or settings.validate_certs):
-        usual.append(Candidate("tcp://localhost:2375", "the local port without TLS", warning=unencrypted))
+        plain = "tcp://localhost:2375"
+        usual.append(Candidate(plain, "the local port without TLS", warning=_unencrypted(plain, "its socket")))
     others = [_at(url, origin, settings, environment) for url, origin in _given_by(environment)]
     return (*usual, *others)
 
@@ -133,6 +167,7 @@ def first_answering(places: Sequence[Candidate], settings: EngineSettings) -> tu
             cause=SDK_MISSING,
             remedy="Install the package python3-docker, or run: pip install docker",
         )
+    named = len(places) == 1
     attempts: list[Attempt] = []
     for place in places:
         try:
@@ -141,43 +176,66 @@ def first_answering(places: Sequence[Candidate], settings: EngineSettings) -> tu
             attempts.append(Attempt(place.url, place.origin, _why(error, place)))
         except HakuError as error:
             # What cannot be asked for here is no reason to leave out the places after it.
-            if settings.docker_host:
+            if named:
                 raise
             attempts.append(Attempt(place.url, place.origin, str(error).rstrip(".")))
         else:
-            return engine, (*attempts, Attempt(place.url, place.origin))
-    named = bool(settings.docker_host)
+            if engine.is_podman or not place.only_podman:
+                return engine, (*attempts, Attempt(place.url, place.origin))
+            engine.client.close()
+            attempts.append(Attempt(place.url, place.origin, "it is Docker"))
+    sought, remedy = _PODMAN if places[0].only_podman else _ANY_ENGINE
     raise EngineError(
-        "The container engine does not answer" if named else "No container engine answers",
+        f"The {sought} does not answer" if named else f"No {sought} answers",
         where=places[0].url if named else "",
         cause="; ".join(map(str, attempts)),
-        remedy="Start it (systemctl start docker), give this user access to it (become, or the group docker), "
-        "or name another with docker_host",
+        remedy=remedy,
     )
 
 
 def podman_candidates(settings: EngineSettings, environment: Mapping[str, str]) -> tuple[Candidate, ...]:
-    """The places where Podman's service is looked for: what the user names, or else root's and the user's own."""
-    if settings.docker_host:
-        return (_at(settings.docker_host, "as named", settings, environment),)
-    if environment.get("CONTAINER_HOST"):
-        return (Candidate(environment["CONTAINER_HOST"], "CONTAINER_HOST"),)
+    """The places where Podman's service is looked for: what the user names, or else root's and the user's own.
+
+    `DOCKER_HOST`, which may well be there for Docker's sake, counts where Podman's own `CONTAINER_HOST` is not set.
+    """
+    named = [
+        (settings.docker_host, "as named"),
+        *((environment.get(variable), variable) for variable in ("CONTAINER_HOST", "DOCKER_HOST")),
+    ]
+    for url, origin in named:
+        if url:
+            return (replace(_at(url, origin, settings, environment), only_podman=True),)
     own = environment.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}"
-    roots = Candidate("unix:///run/podman/podman.sock", "root's socket")
-    users = Candidate(f"unix://{own}/podman/podman.sock", "the user's socket")
+    roots = Candidate("unix:///run/podman/podman.sock", "root's socket", only_podman=True)
+    users = Candidate(f"unix://{own}/podman/podman.sock", "the user's socket", only_podman=True)
     return (roots, users) if os.geteuid() == 0 else (users, roots)
 
 
 def _at(url: str, origin: str, settings: EngineSettings, environment: Mapping[str, str]) -> Candidate:
     """An address that somebody gave, with TLS if that is asked for."""
     if not (settings.tls or settings.validate_certs) or url.startswith(("unix:", "npipe:", "ssh:")):
-        return Candidate(url, origin)
+        return Candidate(url, origin, warning=_unencrypted(url, "TLS") if _leaves_the_machine(url) else None)
     directory = environment.get("DOCKER_CERT_PATH")
     certificates = _certificates(settings, Path(directory) if directory else None)
     return Candidate(url, origin, verify=settings.validate_certs, **certificates)
 
 
-def _certificates(settings: EngineSettings, directory: Path | None) -> dict[str, str | None]:
+def _unencrypted(url: str, better: str) -> str:
+    return f"Speaking to the engine at {url} unencrypted and unauthenticated: prefer {better}."
+
+
+def _leaves_the_machine(url: str) -> bool:
+    """Whether anybody on the way could read along; `url` has no TLS. An address may lack its scheme and its host."""
+    parts = urlsplit(url if "://" in url else f"tcp://{url}")
+    if parts.scheme not in ("tcp", "http") or parts.hostname in (None, "", "localhost"):
+        return False
+    try:
+        return not ipaddress.ip_address(parts.hostname).is_loopback
+    except ValueError:
+        return True  # another name
+
+
+def _certificates(settings: EngineSettings, directory: Path | None) -> _Files:
     """Files that the options name, or those of Docker's own names that `directory` has."""
 
     def choose(option: str | None, file_name: str) -> str | None:

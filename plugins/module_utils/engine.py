@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 _CHUNK_BYTES = 1 << 20
 # Commit, save and load are silent for as long as the disk needs; an engine that died closes the connection.
 _LONG_CALL_SECONDS = 6 * 3600
+# A container that is started again and again is met while it runs within this time, if it can be met.
+_MEET_SECONDS = 1.0
+_REST_SECONDS = 10.0
+_POLL_SECONDS = 0.05
 # What `read_files` takes into memory: configuration and keys, not data.
 _FILES_BYTES_MAX = 4 << 20
 
@@ -360,14 +364,58 @@ class Engine:
 
     def stop(self, container: str, timeout_seconds: int) -> None:
         """Stop a container, by SIGKILL when `timeout_seconds` have passed."""
+        if self.is_podman:
+            # Which takes one that has just ended, and is about to be started again, for one that is stopped already.
+            self.end_restarts(container)
         with self.saying(f"Cannot stop container {container}"), self._patient():
             self.client.stop(container, timeout=timeout_seconds)
+        if self.is_podman:
+            self._await_rest(container)
 
-    def kill(self, container: str, signal: str) -> None:
-        """Send a signal to the container's main process; it may have ended, or be gone, already.
+    def end_restarts(self, container: str) -> None:
+        """Have a container go on, but no restart policy start it again when it ends.
 
-        Engines take any signal for a wish that a restart policy does not start the container again when it ends.
+        Engines take any signal for that wish, also one that does nothing; Podman only while the process runs. One that
+        ends again and again is asked again and again, and comes to rest here if it ends too soon to be met.
         """
+        found = self.find_container(container)
+        if not found or not podman.has_restart_policy(found):
+            return
+        given_up = time.monotonic() + _MEET_SECONDS
+        while not self.kill(container, "SIGCONT") and self.is_podman:
+            if not self._restarts(container):
+                return
+            if time.monotonic() >= given_up:
+                self._rest(container, found["HostConfig"]["RestartPolicy"])
+                return
+
+    def _rest(self, container: str, policy: Mapping[str, Any]) -> None:
+        """Take the restart policy away until the container of Podman has ended."""
+        try:
+            self.update_container(container, {"RestartPolicy": {"Name": "no"}})
+        except EngineError:
+            return  # an older one has no such call
+        try:
+            self._await_rest(container)
+        finally:
+            self.update_container(container, {"RestartPolicy": dict(policy)})
+
+    def _await_rest(self, container: str) -> None:
+        """Return when Podman has cleaned up behind a container that ends, and so decided what becomes of it."""
+        given_up = time.monotonic() + _REST_SECONDS
+        while self._restarts(container) and time.monotonic() < given_up:
+            time.sleep(_POLL_SECONDS)
+
+    def _restarts(self, container: str) -> bool:
+        """Whether a container of Podman runs, or has ended and may be started again yet."""
+        with self.saying(f"Cannot inspect container {container}"):
+            try:
+                return self.client.inspect_container(container)["State"]["Status"] in ("running", "stopping", "stopped")
+            except NotFound:
+                return False
+
+    def kill(self, container: str, signal: str) -> bool:
+        """Send a signal to the container's main process; False if that has ended, or is gone, already."""
         with self.saying(f"Cannot send {signal} to container {container}"):
             try:
                 self.client.kill(container, signal)
@@ -376,6 +424,8 @@ class Engine:
                 there_is_none = error.status_code in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT)
                 if not (there_is_none or "is not running" in own_words(error)):
                     raise
+                return False
+        return True
 
     def follow(self, container: str) -> tuple[ContainerOutput, ContainerExit]:
         """Open the streams that tell what a container that is yet to be started will write, and when it has ended."""

@@ -11,7 +11,8 @@ from typing import Any
 from ansible.module_utils.basic import env_fallback
 
 ENGINE_OPTIONS: dict[str, dict[str, Any]] = {
-    "docker_host": {"type": "str", "fallback": (env_fallback, ["DOCKER_HOST"]), "aliases": ["docker_url"]},
+    # DOCKER_HOST is for `connect` to look at: to Podman it counts less than CONTAINER_HOST.
+    "docker_host": {"type": "str", "aliases": ["docker_url"]},
     "tls": {"type": "bool", "default": False, "fallback": (env_fallback, ["DOCKER_TLS"])},
     "validate_certs": {
         "type": "bool",

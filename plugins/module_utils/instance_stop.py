@@ -14,7 +14,7 @@ from typing import Any
 from ansible_collections.haku.river.plugins.module_utils.console_commands import check_line
 from ansible_collections.haku.river.plugins.module_utils.engine_interface import EngineInterface
 from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
-from ansible_collections.haku.river.plugins.module_utils.running import ALIVE
+from ansible_collections.haku.river.plugins.module_utils.running import ALIVE, keeps_running
 
 _POLL_SECONDS = 0.1
 _KILL_SECONDS = 30
@@ -60,8 +60,12 @@ def stop_gracefully(interface: EngineInterface, found: dict[str, Any], how: Stop
     container_id, started = found["Id"], found["State"]["StartedAt"]
     if found["State"]["Status"] == "paused":
         interface.engine.unpause(container_id)
+    # One that ends again and again is not there for long enough to be spoken to.
+    speaks = not found.get("RestartCount") or keeps_running(interface.engine, container_id)
+    # Else the engine would start it again: to the engine, a server that ends by itself has failed.
+    interface.engine.end_restarts(container_id)
     steps = []
-    if how.shutdown_command and found["Config"].get("OpenStdin"):
+    if how.shutdown_command and speaks and found["Config"].get("OpenStdin"):
         steps.append(_by_console(interface, found, how, started))
     signal = found["Config"].get("StopSignal") or "SIGTERM"
     for name, what, seconds in (("signal", _named(signal), how.signal_seconds), ("kill", "SIGKILL", _KILL_SECONDS)):
@@ -80,9 +84,6 @@ def _by_console(interface: EngineInterface, found: dict[str, Any], how: Stopping
     began = time.monotonic()
     deadline = began + how.grace_seconds
     problem: HakuError | None = None
-    if found["HostConfig"].get("RestartPolicy", {}).get("Name") not in (None, "", "no"):
-        # Else the engine would start it again: to the engine, a server that ends by itself has failed.
-        interface.engine.kill(found["Id"], "SIGCONT")
     try:
         interface.shut_down(found["Id"], how.shutdown_command, how.grace_seconds)
     except HakuError as error:

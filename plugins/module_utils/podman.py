@@ -64,10 +64,14 @@ def container_answer(answer: Mapping[str, Any]) -> dict[str, Any]:
     """What it says of a container, so that a new one could be made of it."""
     state, config, networks = answer["State"], answer["Config"], answer["NetworkSettings"].get("Networks") or {}
     marks = (*_MARKS, f"HOSTNAME={config.get('Hostname')}")
+    status = _STATES.get(state["Status"], state["Status"])
+    if state["Status"] == "stopped" and has_restart_policy(answer):
+        # It is "exited" only when it has been decided that it is not started again.
+        status = "restarting"
     return {
         **answer,
         "Image": digest(answer["Image"]),
-        "State": {**state, "Status": _STATES.get(state["Status"], state["Status"])},
+        "State": {**state, "Status": status},
         "Config": {
             **config,
             # In any order, another one for each container.
@@ -84,6 +88,11 @@ def container_answer(answer: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def has_restart_policy(answer: Mapping[str, Any]) -> bool:
+    """Whether a container may be started again by the engine when it ends; `answer` inspects it, in any dialect."""
+    return (answer["HostConfig"].get("RestartPolicy") or {}).get("Name") not in (None, "", "no")
+
+
 def _host_configuration(host: Mapping[str, Any], networks: Mapping[str, Any]) -> dict[str, Any]:
     told = dict(host)
     if told.get("NanoCpus"):
@@ -91,6 +100,11 @@ def _host_configuration(host: Mapping[str, Any], networks: Mapping[str, Any]) ->
         told.update(CpuPeriod=0, CpuQuota=0)
     told["Ulimits"] = [
         {**limit, "Name": limit["Name"].removeprefix("RLIMIT_").lower()} for limit in told.get("Ulimits") or ()
+    ]
+    # What they may be used for it does not tell, and takes no answer without it.
+    told["Devices"] = [
+        {**device, "CgroupPermissions": device.get("CgroupPermissions") or "rwm"}
+        for device in told.get("Devices") or ()
     ]
     own = [name for name in networks if name != _NETWORK]
     if told.get("NetworkMode") in ("bridge", "default") and own and _NETWORK not in networks:

@@ -17,8 +17,12 @@ from ansible_collections.haku.river.plugins.module_utils.engine_interface import
 
 
 class PodmanInterface(EngineInterface):
-    """Instances of the Podman service that the settings or `CONTAINER_HOST` name, or else of root or of the user."""
+    """Instances of the Podman service that the settings name, or `CONTAINER_HOST`, or else `DOCKER_HOST`.
+
+    Where none does, that of root or of the user. Without settings those of the environment hold, as for Docker. Raises
+    `EngineError` with every attempt if none answers; Docker in Podman's place does not count.
+    """
 
     def __init__(self, settings: EngineSettings | None = None) -> None:
-        settings = settings or EngineSettings()
+        settings = settings or EngineSettings.from_environment(os.environ)
         super().__init__(*first_answering(podman_candidates(settings, os.environ), settings))

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import time
@@ -19,7 +20,12 @@ from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
 from ansible_collections.haku.river.plugins.module_utils.host_image import remove_unused_images
 from ansible_collections.haku.river.plugins.module_utils.image import Identity, portable_configuration
 from ansible_collections.haku.river.plugins.module_utils.rebase import recover
-from ansible_collections.haku.river.plugins.module_utils.storage import StorageError, StoredImage, stored_image
+from ansible_collections.haku.river.plugins.module_utils.storage import (
+    PiledImage,
+    StorageError,
+    StoredImage,
+    stored_image,
+)
 
 _TAG_PREFIX = "package-"
 COMMENT = "haku.river"
@@ -68,9 +74,23 @@ def take(engine: Engine, container: Container, reference: str, pause: bool) -> S
     configuration = portable_configuration(committed, below)
     snapshot = Snapshot(reference, Identity(image.identity.diff_ids, configuration), image.timestamp)
     try:
-        return replace(snapshot, stored=stored_image(engine.description, image.id))
+        stored = stored_image(engine.description, image.id)
+        if engine.is_podman:
+            stored = _with_comment(stored, stored_image(engine.description, container.image_id))
     except StorageError as error:
         return replace(snapshot, obstacle=error)
+    return replace(snapshot, stored=stored)
+
+
+def _with_comment(stored: StoredImage, base: StoredImage) -> StoredImage:
+    """A commit with the comment that was asked for, by which compaction tells its layers from those of the base.
+
+    Podman's commit writes into the comment what the image stands on, and leaves all history out if that has none.
+    """
+    document = json.loads(stored.config)
+    own = {**(document.get("history") or [{}])[-1], "created": document["created"], "comment": COMMENT}
+    document["history"] = [*(json.loads(base.config).get("history") or ()), own]
+    return PiledImage(stored, json.dumps(document).encode(), layers=(), missing=None)
 
 
 @contextmanager

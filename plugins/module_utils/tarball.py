@@ -68,8 +68,17 @@ class Blob:
 
 
 def portable_config(config: bytes, run: Mapping[str, Any]) -> bytes:
-    """Rewrite an image's configuration document to hold `run` and nothing that only its engine meant."""
+    """Rewrite an image's configuration document to hold `run` and nothing that only its engine meant.
+
+    Podman neither commits on an image nor saves one whose history lists only some of the layers; so those of a base
+    without history are listed, too.
+    """
     document = json.loads(config)
+    history = document.get("history") or []
+    listed = sum(1 for entry in history if not entry.get("empty_layer"))
+    if listed:
+        untold = len(document["rootfs"]["diff_ids"]) - listed
+        document["history"] = [{}] * untold + history
     kept = ("architecture", "variant", "os", "os.version", "os.features", "author", "created", "history", "rootfs")
     portable = {key: document[key] for key in kept if document.get(key)}
     return _compact({**portable, "config": run})

@@ -31,6 +31,15 @@ from tests.lab.registry import Registry
 from tests.lab.session import session
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that asks for an engine on every one that its marks do not leave out, unless it names its own."""
+    named = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+    if "engine" in metafunc.fixturenames and not any("engine" in names for names in named):
+        left_out = {name for mark in metafunc.definition.iter_markers("not_on") for name in mark.args}
+        engines = [name for name in (*RELEASES, *PODMAN) if name not in left_out]
+        metafunc.parametrize("engine", engines, indirect=True)
+
+
 @pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let tests run side by side that have no engine to themselves in common: each group belongs to one worker."""
@@ -98,9 +107,9 @@ def podman(podmans: dict[str, Engine]) -> Engine:
     return podmans["podman"]
 
 
-@pytest.fixture(params=RELEASES)
+@pytest.fixture
 def engine(request: pytest.FixtureRequest) -> Engine:
-    """Give one engine; the test runs once on each of the four, or on those that the test names (`marks`)."""
+    """Give one engine; the test runs once on each, on those that its marks do not leave out, or on those it names."""
     found: dict[str, Engine] = request.getfixturevalue("podmans" if request.param in PODMAN else "engines")
     return found[request.param]
 
@@ -172,7 +181,7 @@ def local_packages(machines: dict[str, Machine]) -> Packages:
 
 @pytest.fixture
 def environment(engine: Engine, busybox: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Environment]:
-    """Give an environment with a running container; the test runs once on each of the four engines."""
+    """Give an environment with a running container on the test's engine."""
     yield from _environment(engine, busybox, request, tmp_path)
 
 
@@ -200,7 +209,7 @@ def _environment(
 
 @pytest.fixture
 def vps_place(engine: Engine, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    """Give the name of a VPS on an engine that reaches nothing outside; the test runs once on each of the four."""
+    """Give the name of a VPS on the test's engine, which reaches nothing outside."""
     yield from _vps_place(engine, request, tmp_path)
 
 

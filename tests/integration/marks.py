@@ -2,19 +2,21 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""On which engines a test runs, where that is not the four of Docker."""
+"""On which engines a test does not run: without a mark, one that asks for an engine runs on all of them."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.lab.engines import PODMAN, RELEASES
 
-ON_PODMAN_TOO = pytest.mark.parametrize("engine", [*RELEASES, *PODMAN], indirect=True)
-"""A promise that people need first: on Podman as well, of root and of another user."""
+def not_on(*engines: str, reason: str) -> pytest.MarkDecorator:
+    """Leave these engines out, for a reason that lies in them, or because others show the same."""
+    return pytest.mark.not_on(*engines, reason=reason)
 
-ON_DOCKER_AND_ROOTS_PODMAN = pytest.mark.parametrize("engine", [*RELEASES, "podman"], indirect=True)
-"""A promise in which root has no part, so that one Podman is enough; or one that Podman without root cannot keep here.
 
-Without systemd it has no limits, and where control groups are of version 1, it cannot pause.
-"""
+NEEDS_LIMITS = not_on("podman-rootless", reason="Podman without root has no limits here, where it has no systemd")
+NEEDS_PAUSE = not_on(
+    "podman-rootless", reason="Podman without root cannot pause where control groups are of version 1, as they are here"
+)
+ONE_PODMAN_SHOWS_IT = not_on("podman-rootless", reason="root has no part in it, and root's Podman shows it")
+ITS_NEIGHBOURS_SHOW_IT = not_on("d26", reason="in what containers can do, it is like d20 before it or d28 after it")

@@ -33,7 +33,11 @@ class Server:
     @property
     def status(self) -> str:
         """The engine's word for its state."""
-        return self.engine.docker("inspect", "--format", "{{.State.Status}}", self.name).strip()
+        return self.inspect("State.Status")
+
+    def inspect(self, field: str) -> str:
+        """A field of what the engine says of it."""
+        return self.engine.docker("inspect", "--format", f"{{{{.{field}}}}}", self.name).strip()
 
 
 @contextmanager

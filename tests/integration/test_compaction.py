@@ -16,7 +16,6 @@ import pytest
 from ansible_collections.haku.river.plugins.module_utils.archive import open_archive
 
 from tests.integration.environment import Environment
-from tests.integration.marks import ON_DOCKER_AND_ROOTS_PODMAN
 from tests.integration.modules import converge, fail, peak_memory, start_module, succeed, until
 from tests.lab import images
 from tests.lab.host import run
@@ -43,7 +42,6 @@ def diff_ids(environment: Environment) -> list[str]:
     return found
 
 
-@ON_DOCKER_AND_ROOTS_PODMAN
 def test_too_many_layers_become_one_that_has_the_same_files(environment: Environment) -> None:
     compacted = []
     for change in CHANGES:
@@ -67,7 +65,6 @@ def test_too_many_layers_become_one_that_has_the_same_files(environment: Environ
     assert not succeed("haku_tar", **environment.options, max_layers=3)["changed"]
 
 
-@ON_DOCKER_AND_ROOTS_PODMAN
 def test_a_base_without_history_is_compacted_like_any_other(environment: Environment, tmp_path: Path) -> None:
     with open_archive(images.BUSYBOX.tarball) as archive:
         layers = [b"".join(archive.uncompressed(layer)) for layer in archive.image.layers]
@@ -82,6 +79,8 @@ def test_a_base_without_history_is_compacted_like_any_other(environment: Environ
     assert compacted == [False, False, True]
     assert len(diff_ids(environment)) == len(layers) + 2
     assert environment.execute("cat /greeting") == "three\n"
+    # Podman commits nothing on an image whose history lists only the layers of packages.
+    environment.engine.docker("commit", environment.name, f"hakuriver/{environment.name}:committed")
 
 
 def test_dead_weight_is_shed(one_environment: Environment) -> None:

@@ -22,7 +22,7 @@ from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
 
 from tests.integration.modules import CHECKOUT, fail, run_module, start_module, succeed, until
 from tests.integration.servers import Server, server, without_logs
-from tests.lab.engines import Engine
+from tests.lab.engines import PODMAN, RELEASES, Engine
 
 Ask = Callable[..., str]
 
@@ -33,12 +33,16 @@ KINDS: dict[str, dict[str, Any]] = {
     "pipes": {"terminal": False},
     "pipes with a log": {"terminal": False, "LOGS": "50", "COLOURS": "1"},
 }
+KINDS_BY_ENGINE = [*(("d28", kind) for kind in KINDS), ("podman", "terminal with a log and colours")]
+ON_ROOTS_PODMAN_TOO = pytest.mark.parametrize("engine", ["d28", "podman"], indirect=True)
 
 
-@pytest.fixture(params=KINDS)
-def asked(request: pytest.FixtureRequest, engines: dict[str, Engine]) -> Iterator[Ask]:
-    """Give what types a command into a server's console; once for each kind of server."""
-    with server(engines["d28"], "console-kinds", **KINDS[request.param]) as running, interface(running) as docker:
+@pytest.fixture(params=KINDS_BY_ENGINE, ids="-".join)
+def asked(request: pytest.FixtureRequest, engines: dict[str, Engine], podmans: dict[str, Engine]) -> Iterator[Ask]:
+    """Give what types a command into a server's console; once for each kind of server, and for one on Podman."""
+    name, kind = request.param
+    engine = {**engines, **podmans}[name]
+    with server(engine, "console-kinds", **KINDS[kind]) as running, interface(running) as docker:
 
         def ask(command: str, timeout: float = 30) -> str:
             return without_logs(docker.execute_command(running.name, command, timeout))
@@ -50,6 +54,13 @@ def asked(request: pytest.FixtureRequest, engines: dict[str, Engine]) -> Iterato
 def quiet(engines: dict[str, Engine]) -> Iterator[Server]:
     """Give a server with a terminal and without a log."""
     with server(engines["d28"], "console-quiet") as running:
+        yield running
+
+
+@pytest.fixture
+def quiet_too(engine: Engine) -> Iterator[Server]:
+    """Give the same on the test's engine."""
+    with server(engine, "console-quiet") as running:
         yield running
 
 
@@ -123,7 +134,14 @@ def test_an_answer_need_not_end_with_a_newline(quiet: Server) -> None:
         assert docker.execute_command(quiet.name, "sessionid") == "Unknown command: sessionid"
 
 
-@pytest.mark.parametrize("kind", ["terminal with a log and colours", "pipes with a log"])
+@pytest.mark.parametrize(
+    ("engine", "kind"),
+    [
+        *((name, "terminal with a log and colours") for name in (*RELEASES, *PODMAN)),
+        *((name, "pipes with a log") for name in RELEASES),  # which Podman closes
+    ],
+    indirect=["engine"],
+)
 def test_every_engine_has_the_same_consoles(engine: Engine, kind: str) -> None:
     with server(engine, "console-engines", **KINDS[kind]) as running, interface(running) as docker:
         for number, world in enumerate(("Other", "My World - do not join")):
@@ -133,13 +151,19 @@ def test_every_engine_has_the_same_consoles(engine: Engine, kind: str) -> None:
             assert f"[0] {world}\t" in docker.execute_command(running.name, "worlds", 30)
         assert len(without_logs(docker.execute_command(running.name, "dynamicimpulse big words", 60))) > 1 << 20
         assert without_logs(docker.execute_command(running.name, "shutdown", 30)).endswith("Bye")
-        assert running.status == "exited"
+        until(lambda: running.status == "exited")
 
 
-@pytest.mark.parametrize("terminal", [True, False], ids=["terminal", "pipes"])
-def test_each_of_10000_answers_to_8_callers_belongs_to_its_question(engines: dict[str, Engine], terminal: bool) -> None:
+@pytest.mark.parametrize(
+    ("engine", "terminal", "questions"),
+    [("d28", True, 10_000), ("d28", False, 10_000), ("podman", True, 1_000)],
+    indirect=["engine"],
+)
+def test_each_of_10000_answers_to_8_callers_belongs_to_its_question(
+    engine: Engine, terminal: bool, questions: int
+) -> None:
     with (
-        server(engines["d28"], "console-many", terminal=terminal, LOGS="100", COLOURS="1") as running,
+        server(engine, "console-many", terminal=terminal, LOGS="100", COLOURS="1") as running,
         interface(running) as docker,
         ThreadPoolExecutor(8) as pool,
     ):
@@ -149,7 +173,7 @@ def test_each_of_10000_answers_to_8_callers_belongs_to_its_question(engines: dic
             answer = docker.execute_command(running.name, command, 120)
             return None if without_logs(answer) == expected else answer
 
-        assert [wrong for wrong in pool.map(ask, range(10_000)) if wrong is not None] == []
+        assert [wrong for wrong in pool.map(ask, range(questions)) if wrong is not None] == []
 
 
 @pytest.mark.parametrize("pace", ["0.4", "1"])
@@ -191,26 +215,28 @@ assert not [module for module in sys.modules if module.split(".")[0] == "ansible
             assert said == "".join(f"{own} > to\n-> {number}\n{own}: message sent!\n" for number in range(50))
 
 
-def test_a_caller_that_was_killed_does_not_leave_its_answer_to_the_next(quiet: Server) -> None:
-    asking = start_module("haku_console", command="dynamicimpulse sleep 2", answer_timeout=60, **quiet.options)
-    until(lambda: "sleep 2" in quiet.engine.docker("logs", quiet.name))
+@ON_ROOTS_PODMAN_TOO
+def test_a_caller_that_was_killed_does_not_leave_its_answer_to_the_next(quiet_too: Server) -> None:
+    asking = start_module("haku_console", command="dynamicimpulse sleep 2", answer_timeout=60, **quiet_too.options)
+    until(lambda: "sleep 2" in quiet_too.engine.docker("logs", quiet_too.name))
     asking.kill()
     asking.communicate()
     command, answer = message("after")
-    with interface(quiet) as docker:
-        assert docker.execute_command(quiet.name, command, 30) == answer
-    told = succeed("haku_console", command=command, answer_timeout=30, **quiet.options)
+    with interface(quiet_too) as docker:
+        assert docker.execute_command(quiet_too.name, command, 30) == answer
+    told = succeed("haku_console", command=command, answer_timeout=30, **quiet_too.options)
     assert told["answer"] == answer
 
 
-def test_a_server_that_never_answers_leaves_nothing_hanging(quiet: Server) -> None:
+@ON_ROOTS_PODMAN_TOO
+def test_a_server_that_never_answers_leaves_nothing_hanging(quiet_too: Server) -> None:
     before = threading.active_count()
-    with interface(quiet) as docker:
+    with interface(quiet_too) as docker:
         began = time.monotonic()
         with pytest.raises(HakuError, match="has not answered"):
-            docker.execute_command(quiet.name, "dynamicimpulse sleep 60", 1)
+            docker.execute_command(quiet_too.name, "dynamicimpulse sleep 60", 1)
         with pytest.raises(HakuError, match=r"shows no prompt: it was given 1 s and an empty line"):
-            docker.execute_command(quiet.name, "status", 1)
+            docker.execute_command(quiet_too.name, "status", 1)
         assert time.monotonic() - began < 50
     until(lambda: threading.active_count() <= before)
 

@@ -22,7 +22,7 @@ from ansible_collections.haku.river.plugins.module_utils.errors import Refused
 from ansible_collections.haku.river.plugins.module_utils.tarball import LAYER_TYPE, Blob, stream_image
 
 from tests.integration.environment import Environment
-from tests.integration.marks import ON_DOCKER_AND_ROOTS_PODMAN, ON_PODMAN_TOO
+from tests.integration.marks import ONE_PODMAN_SHOWS_IT
 from tests.integration.modules import converge, fail, run_module, succeed
 from tests.lab import images
 from tests.lab.engines import Engine
@@ -53,7 +53,6 @@ def contents(environment: Environment, tmp_path: Path) -> tuple[Any, ...]:
     return identity, inspected["RootFS"]["Layers"], inspected["Created"], environment.run_image(LISTING)
 
 
-@ON_PODMAN_TOO
 def test_an_update_reads_the_new_layer_only_and_gives_the_very_image(environment: Environment, tmp_path: Path) -> None:
     environment.execute("dd if=/dev/urandom of=/large bs=1M count=20 2>/dev/null")
     older = package(environment, "one")
@@ -74,6 +73,7 @@ def test_an_update_reads_the_new_layer_only_and_gives_the_very_image(environment
     assert contents(environment, tmp_path) == by_delta
 
 
+@ONE_PODMAN_SHOWS_IT
 def test_another_environment_on_the_same_base_counts(environment: Environment, tmp_path: Path) -> None:
     environment.execute("dd if=/dev/urandom of=/large bs=1M count=20 2>/dev/null")
     package(environment, "one")
@@ -92,7 +92,7 @@ def test_another_environment_on_the_same_base_counts(environment: Environment, t
     other.leave()
 
 
-@ON_DOCKER_AND_ROOTS_PODMAN
+@ONE_PODMAN_SHOWS_IT
 def test_a_base_that_goes_meanwhile_leads_to_a_full_load_once(environment: Environment, tmp_path: Path) -> None:
     """Between the look and the load nobody can be held still, so the look is what is made up here."""
     environment.execute("echo unique to this test > /unique")
@@ -181,7 +181,7 @@ def test_a_compressed_base_that_cannot_be_named_leads_to_a_full_load_that_says_s
     assert contents(on_pulled_base, tmp_path) == full
 
 
-@ON_DOCKER_AND_ROOTS_PODMAN
+@ONE_PODMAN_SHOWS_IT
 def test_going_back_and_forth_between_kept_images_reads_nothing(environment: Environment) -> None:
     older, newer = package(environment, "one"), package(environment, "two")
     environment.leave()
@@ -199,6 +199,7 @@ def test_going_back_and_forth_between_kept_images_reads_nothing(environment: Env
     assert "no tarball" in fail("haku_sync", **options, version=1)
 
 
+@ONE_PODMAN_SHOWS_IT
 def test_no_more_former_images_stay_than_asked_for_but_those_in_use(environment: Environment) -> None:
     versions = [package(environment, greeting) for greeting in ("one", "two", "three", "four")]
     environment.leave()
@@ -215,7 +216,6 @@ def test_no_more_former_images_stay_than_asked_for_but_those_in_use(environment:
     assert environment.references == []
 
 
-@ON_PODMAN_TOO
 def test_the_host_has_the_image_of_what_it_packaged(environment: Environment) -> None:
     version = package(environment, "hello")
     seen = converge("haku_sync", **environment.options).first

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -53,18 +54,34 @@ class Place:
         }
 
 
-@pytest.fixture(scope="module")
-def place(engines: dict[str, Engine]) -> Iterator[Place]:
-    """Give an engine that answers at tcp://localhost:2376 to those who can prove themselves."""
-    release = replace(RELEASES["d28"], name="tls")
+@contextmanager
+def engine_with_tls(name: str, *, expired: bool = False) -> Iterator[Place]:
+    """Run an engine that answers at tcp://localhost:2376 to those who can prove themselves, for the block's length."""
+    release = replace(RELEASES["d28"], name=name)
     directory = release.directory / "certificates"
     directory.mkdir(parents=True, exist_ok=True)
     authority = Authority(directory, "authority")
-    own = authority.sign("engine")
+    own = authority.sign("engine", expired=expired)
     files = (f"--tlscacert={authority.path}", f"--tlscert={own.path}", f"--tlskey={own.key_path}")
     release = replace(release, options=("--host=tcp://127.0.0.1:2376", "--tlsverify", *files))
     with serving(release) as (engine, process):
         yield Place(engine, process, directory, authority, authority.sign("client"))
+
+
+@pytest.fixture(scope="module")
+def place(engines: dict[str, Engine]) -> Iterator[Place]:
+    """Give an engine that has a certificate itself, and asks for one."""
+    with engine_with_tls("tls") as found:
+        yield found
+
+
+def refusal(place: Place, options: dict[str, Any]) -> str:
+    """What is said where the engine is not spoken to, in lower case and without underscores, as libraries differ."""
+    refused = place.ask(**options)
+    assert refused.get("failed"), refused
+    assert refused["msg"].startswith("The container engine does not answer: tcp://")
+    sentence: str = refused["msg"].lower().replace("_", " ")
+    return sentence
 
 
 def test_the_right_certificate_is_let_in(place: Place) -> None:
@@ -90,19 +107,22 @@ def test_what_cannot_be_trusted_is_refused_with_the_cause(place: Place) -> None:
     right = place.options(place.client)
     cases = {
         "no client certificate was shown": place.options(None),
-        "unknown certificate authority|unknown ca|bad certificate": place.options(stranger.sign("wrong")),
-        "certificate expired|expired certificate|bad certificate": place.options(
-            place.authority.sign("expired", expired=True)
-        ),
+        "unknown certificate authority|unknown ca": place.options(stranger.sign("wrong")),
+        "certificate expired|expired certificate": place.options(place.authority.sign("expired", expired=True)),
         "certificate verify failed": place.options(place.client, stranger),
         "IP address mismatch|doesn't match": {**right, "docker_host": "tcp://127.0.0.1:2376"},
     }
     for causes, options in cases.items():
-        refused = place.ask(**options)
-        assert refused.get("failed"), causes
-        assert "The container engine does not answer: tcp://" in refused["msg"]
-        sentence = refused["msg"].lower().replace("_", " ")
-        assert any(cause.lower() in sentence for cause in causes.split("|")), refused["msg"]
+        sentence = refusal(place, options)
+        assert any(cause.lower() in sentence for cause in causes.split("|")), sentence
+
+
+def test_an_engine_whose_own_certificate_has_expired_is_refused_with_the_cause(engines: dict[str, Engine]) -> None:
+    with engine_with_tls("tls-expired", expired=True) as place:
+        assert "certificate verify failed: certificate has expired" in refusal(place, place.options(place.client))
+        # It is there for those who do not ask who it is.
+        trusting = {**place.options(place.client), "validate_certs": False, "tls": True}
+        assert place.ask(**trusting)["instances"] == []
 
 
 def test_it_is_found_where_nobody_names_it(place: Place) -> None:

@@ -7,8 +7,10 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from ansible_collections.haku.river.plugins.module_utils.connect import EngineSettings
@@ -229,6 +231,42 @@ def test_a_restart_policy_does_not_bring_back_what_was_stopped(
         assert running.status == "exited"
 
 
+@pytest.mark.parametrize("policy", ["unless-stopped", "always"])
+@pytest.mark.parametrize("name", ["d28", *PODMAN])
+def test_a_restart_policy_brings_back_neither_what_was_signalled_nor_what_was_killed(
+    engines: dict[str, Engine], podmans: dict[str, Engine], name: str, policy: str
+) -> None:
+    engine = {**engines, **podmans}[name]
+    asked: dict[str, Any] = {"state": "stopped", "shutdown_command": "", "stop_timeout": 1}
+    for stubborn, steps in (("", ["signal"]), ("1", ["signal", "kill"])):
+        with server(engine, "instance-policy", options=("--restart", policy), STUBBORN=stubborn) as running:
+            seen = succeed("haku_instance", **asked, **running.options)
+            assert [step["step"] for step in seen["stopped_by"]] == steps
+            assert stays_ended(running)
+            assert not succeed("haku_instance", **asked, **running.options)["changed"]
+
+
+@pytest.mark.parametrize("policy", ["unless-stopped", "always"])
+@pytest.mark.parametrize("name", ["d28", *PODMAN])
+def test_a_server_that_ends_again_and_again_is_stopped_for_good(
+    engines: dict[str, Engine], podmans: dict[str, Engine], name: str, policy: str
+) -> None:
+    options = ("--interactive", "--restart", policy)
+    with server({**engines, **podmans}[name], "instance-policy", options=options, BOOT="never") as running:
+        until(lambda: int(running.inspect("RestartCount")) > 1)
+        seen = succeed("haku_instance", state="stopped", stop_timeout=1, **running.options)
+        assert seen["changed"]
+        assert stays_ended(running)
+        assert not succeed("haku_instance", state="stopped", **running.options)["changed"]
+
+
+def stays_ended(running: Server) -> bool:
+    """Whether a server has ended, and is not started again within a moment."""
+    restarts = running.inspect("RestartCount")
+    time.sleep(1.5)
+    return (running.status, running.inspect("RestartCount")) == ("exited", restarts)
+
+
 def test_a_paused_server_goes_on_or_is_stopped(one: Server) -> None:
     one.engine.docker("pause", one.name)
     assert succeed("haku_instance", state="started", **one.options)["changed"]
@@ -252,14 +290,15 @@ def test_a_program_beside_the_server_returns_its_exit_code(one: Server) -> None:
     assert "can only run in a running" in fail("haku_instance", state="stopped", exec=["true"], **one.options)
 
 
-def test_instances_are_listed_with_their_logs(one: Server) -> None:
-    succeed("haku_console", command="status", **one.options)
-    listed = succeed("haku_instance_info", docker_host=one.engine.url)
-    assert one.name in [it["name"] for it in listed["instances"]]
-    assert listed["attempts"] == [{"url": one.engine.url, "origin": "as named", "failure": None}]
-    (found,) = succeed("haku_instance_info", tail=5, **one.options)["instances"]
+@pytest.mark.parametrize("running", ["d28", *PODMAN], indirect=True)
+def test_instances_are_listed_with_their_logs(running: Server) -> None:
+    succeed("haku_console", command="status", answer_timeout=30, **running.options)
+    listed = succeed("haku_instance_info", docker_host=running.engine.url)
+    assert running.name in [it["name"] for it in listed["instances"]]
+    assert listed["attempts"] == [{"url": running.engine.url, "origin": "as named", "failure": None}]
+    (found,) = succeed("haku_instance_info", tail=5, **running.options)["instances"]
     assert found["logs"].count("\n") == 4
-    assert succeed("haku_instance_info", **{**one.options, "name": "nobody"})["instances"] == []
+    assert succeed("haku_instance_info", **{**running.options, "name": "nobody"})["instances"] == []
 
 
 def test_a_log_that_cannot_be_read_hides_nothing_else(one: Server) -> None:
@@ -284,3 +323,20 @@ def test_podman_is_looked_for_where_its_services_are(podman: Engine) -> None:
     assert sentence.index("unix:///run/podman/podman.sock") < sentence.index("unix:///nonexistent/podman/podman.sock")
     found = run_module("haku_instance_info", engine="podman", environment={**nowhere, "CONTAINER_HOST": podman.url})
     assert found["attempts"][0]["origin"] == "CONTAINER_HOST"
+
+
+def test_docker_in_the_place_of_podman_is_refused(engines: dict[str, Engine], podman: Engine) -> None:
+    docker = engines["d28"]
+    named = {"DOCKER_HOST": docker.url, "CONTAINER_HOST": ""}
+    result = run_module("haku_instance_info", engine="podman", environment=named)
+    assert result["msg"].startswith(f"The Podman service does not answer: {docker.url} (DOCKER_HOST): it is Docker. ")
+    assert f"{docker.url} (as named): it is Docker" in fail(
+        "haku_instance_info", engine="podman", docker_host=docker.url
+    )
+    # Podman's own variable comes first, and Docker's serves if it leads to Podman.
+    for variables, origin in (
+        ({**named, "CONTAINER_HOST": podman.url}, "CONTAINER_HOST"),
+        ({**named, "DOCKER_HOST": podman.url}, "DOCKER_HOST"),
+    ):
+        found = run_module("haku_instance_info", engine="podman", environment=variables)
+        assert found["attempts"] == [{"url": podman.url, "origin": origin, "failure": None}]

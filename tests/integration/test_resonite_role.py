@@ -193,6 +193,14 @@ def test_a_server_runs_and_is_updated_on_podman(podman_place: Place) -> None:
     assert podman_place.record == ["start 1", "save First", "save Second World", "shutdown", "start 2"]
 
 
+@on("podman-rootless")
+def test_an_engine_without_root_is_refused_before_anything_is_done(place: Place) -> None:
+    sentence = place.apply().failed()
+    assert f"{place.name} on localhost needs an engine that runs as root: user 2000 in a container" in sentence
+    assert not place.folder.exists()
+    assert place.name not in place.engine.docker("ps", "--all", "--format", "{{.Names}}").split()
+
+
 @on("d26")
 def test_a_server_runs_as_the_published_images_do(place: Place) -> None:
     assert place.converge() == [

@@ -18,9 +18,10 @@ from typing import Any
 import pytest
 
 from tests.integration.environment import Environment
+from tests.integration.marks import not_on
 from tests.integration.modules import Result, fail, succeed, without
 from tests.lab import images
-from tests.lab.engines import Engine
+from tests.lab.engines import PODMAN, Engine
 from tests.tarballs import HandMade, add, document, hand_made, sha256, tar_of
 
 # Names are bytes to a kernel: not all are UTF-8, or of one line, or short.
@@ -137,6 +138,7 @@ def packaged(environment: Environment, shared: Path, **options: Any) -> tuple[Re
     return result, Path(result["tarball"])
 
 
+@not_on(*PODMAN, reason="there the module's own commit comes first, which has its own test below")
 def test_storage_gives_what_docker_save_gives(environment: Environment, tmp_path: Path) -> None:
     unreadable = without(storage(environment.engine))
     furnish(environment)

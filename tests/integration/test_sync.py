@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.environment import Environment
-from tests.integration.marks import ON_DOCKER_AND_ROOTS_PODMAN, ON_PODMAN_TOO
+from tests.integration.marks import ONE_PODMAN_SHOWS_IT
 from tests.integration.modules import converge, fail, result_of, run_module, start_module, succeed
 from tests.lab import images
 from tests.lab.engines import RELEASES, Engine
@@ -54,7 +54,7 @@ def test_a_tarball_of_every_engine_loads_on_every_engine(
 @pytest.mark.parametrize("source", RELEASES)
 @pytest.mark.parametrize("named", [True, False], ids=["with RepoTags", "without RepoTags"])
 def test_a_tarball_that_hakuriver_wrote_loads_on_every_engine(
-    source: str, named: bool, engines: dict[str, Engine], tmp_path: Path
+    source: str, named: bool, engines: dict[str, Engine], podmans: dict[str, Engine], tmp_path: Path
 ) -> None:
     """HakuRiver commits, saves by tag or by ID, and names the tarball after its own clock."""
     (tmp_path / "hakuriver-containers").mkdir()
@@ -66,7 +66,7 @@ def test_a_tarball_that_hakuriver_wrote_loads_on_every_engine(
     packaged.engine.docker("save", "--output", packaged.tarball(1767225600), saved)
     packaged.engine.docker("rm", "--force", packaged.name)
     packaged.engine.docker("image", "rm", packaged.image)
-    for engine in engines.values():
+    for engine in (*engines.values(), *podmans.values()):
         synchronised = packaged.on(engine)
         seen = converge("haku_sync", **synchronised.options)
         assert (seen.first["action"], seen.first["version"]) == ("load", 1767225600)
@@ -105,7 +105,6 @@ def test_with_nothing_to_do_no_byte_is_read(environment: Environment) -> None:
     assert run.second["bytes_read"] == 0
 
 
-@ON_PODMAN_TOO
 def test_a_pinned_version_goes_back_and_no_pin_comes_forth(environment: Environment) -> None:
     older, newer = package(environment, "one"), package(environment, "two")
     assert converge("haku_sync", **environment.options).first["version"] == newer
@@ -130,7 +129,6 @@ def test_a_former_image_in_use_stays(one_environment: Environment) -> None:
     one_environment.engine.docker("image", "rm", former)
 
 
-@ON_PODMAN_TOO
 def test_an_image_is_removed_unless_containers_use_it(environment: Environment) -> None:
     package(environment, "hello")
     succeed("haku_sync", **environment.options)
@@ -188,7 +186,7 @@ def corrupt(tarball: Path, how: str) -> None:
         tarball.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
 
 
-@ON_DOCKER_AND_ROOTS_PODMAN
+@ONE_PODMAN_SHOWS_IT
 @pytest.mark.parametrize(
     "how", ["cut short", "no tar", "a bit of a layer", "a bit of the configuration", "a bit of the index"]
 )
@@ -207,7 +205,6 @@ def test_a_damaged_tarball_is_refused_and_the_former_image_stays(environment: En
     assert environment.references == [environment.image]
 
 
-@ON_DOCKER_AND_ROOTS_PODMAN
 def test_two_syncs_at_once_load_once(environment: Environment) -> None:
     package(environment, "hello")
     with (
@@ -273,7 +270,7 @@ def test_a_version_that_is_here_needs_no_directory(environment: Environment) -> 
     assert "There is no directory /not-mounted" in fail("haku_sync", **gone)
 
 
-@ON_DOCKER_AND_ROOTS_PODMAN
+@ONE_PODMAN_SHOWS_IT
 def test_of_a_version_only_the_image_that_was_kept_is_removed(environment: Environment) -> None:
     versions = [package(environment, greeting) for greeting in ("one", "two", "three")]
     for version in versions:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.integration.environment import Environment
-from tests.integration.marks import ON_DOCKER_AND_ROOTS_PODMAN
+from tests.integration.marks import ONE_PODMAN_SHOWS_IT
 from tests.integration.modules import fail, returned, run_module, succeed
 from tests.lab.relay import relay
 
@@ -84,7 +84,7 @@ def test_an_image_is_current_until_there_is_a_newer_version_or_it_is_pinned_to_a
     assert ask(environment) == stale
 
 
-@ON_DOCKER_AND_ROOTS_PODMAN
+@ONE_PODMAN_SHOWS_IT
 def test_images_that_were_kept_are_told(environment: Environment) -> None:
     versions = [package(environment, greeting) for greeting in ("one", "two", "three")]
     for version in versions:
@@ -141,7 +141,6 @@ def test_an_environment_whose_tarballs_are_gone_is_not_stale(one_environment: En
     assert (seen["version"], seen["newest_version"], seen["stale"]) == (version, None, False)
 
 
-@ON_DOCKER_AND_ROOTS_PODMAN
 def test_the_engine_and_its_disk_are_told_where_they_are_this_machines(environment: Environment) -> None:
     here = succeed("haku_sync_info", **environment.options)
     assert here["engine"] == {"version": environment.engine.version, "storage": environment.engine.store}

@@ -29,7 +29,7 @@ from ansible_collections.haku.river.plugins.module_utils.task_record import Task
 from ansible_collections.haku.river.plugins.module_utils.task_run import Running, run_task
 
 from tests.integration.environment import Environment
-from tests.integration.marks import ON_DOCKER_AND_ROOTS_PODMAN, ON_PODMAN_TOO
+from tests.integration.marks import ITS_NEIGHBOURS_SHOW_IT, NEEDS_LIMITS
 from tests.integration.modules import (
     Result,
     fail,
@@ -44,6 +44,8 @@ from tests.integration.modules import (
 from tests.lab import images
 from tests.lab.engines import PODMAN, Engine
 from tests.lab.host import remove, wait_until
+
+pytestmark = ITS_NEIGHBOURS_SHOW_IT
 
 ENGINES_OF_BOTH_STORES = pytest.mark.parametrize("engine", ["d28", "d28c"], indirect=True)
 HOSTILE = [
@@ -123,7 +125,6 @@ def tasks(environment: Environment, **more: Any) -> list[dict[str, Any]]:
 # What a task is given, and what it gives
 
 
-@ON_PODMAN_TOO
 def test_a_command_runs_in_the_newest_version_and_all_that_it_writes_is_in_files(packaged: Environment) -> None:
     packaged.execute("echo 2 > /version")
     version = succeed("haku_tar", **packaged.options)["version"]
@@ -149,7 +150,6 @@ def test_a_pinned_version_is_run(packaged: Environment) -> None:
     assert run(packaged, "cat /version")["stdout"] == "2\n"
 
 
-@ON_DOCKER_AND_ROOTS_PODMAN
 def test_a_check_says_what_would_be_done_and_does_nothing(packaged: Environment) -> None:
     asked = options(packaged, "echo hello", task_id="checked")
     check = succeed("haku_task", check=True, **asked)
@@ -197,7 +197,6 @@ def test_a_command_that_cannot_arrive_is_refused(one_packaged: Environment, comm
     assert not (one_packaged.shared / "task_outputs").exists()
 
 
-@ON_PODMAN_TOO
 def test_a_program_that_is_not_there_leaves_nothing(packaged: Environment) -> None:
     complaint = fail("haku_task", **options(packaged, ["no-such-program"], task_id="again", init=False))
     assert "no-such-program" in complaint
@@ -255,7 +254,7 @@ def test_a_gigabyte_of_output_takes_little_memory(packaged: Environment) -> None
     output.unlink()
 
 
-@ON_DOCKER_AND_ROOTS_PODMAN
+@NEEDS_LIMITS
 def test_the_container_is_as_asked(packaged: Environment) -> None:
     script = (
         "id -u; pwd; echo $GREETING; cat /extra/note; df -m /dev/shm | tail -n 1 | awk '{print $2}'; "
@@ -349,7 +348,7 @@ def test_an_id_serves_once(one_packaged: Environment) -> None:
 # How tasks end
 
 
-@ON_DOCKER_AND_ROOTS_PODMAN
+@NEEDS_LIMITS
 def test_a_task_that_takes_too_much_memory_is_told_from_others(packaged: Environment) -> None:
     result = run(packaged, "echo begun; tail /dev/zero", memory="16M")
     assert result["failed"]
@@ -360,7 +359,6 @@ def test_a_task_that_takes_too_much_memory_is_told_from_others(packaged: Environ
     assert containers(packaged) == []
 
 
-@ON_PODMAN_TOO
 def test_a_task_that_outlives_its_limit_is_stopped(packaged: Environment) -> None:
     result = run(packaged, "echo begun; sleep 600", time_limit=1)
     assert result["failed"]
@@ -395,7 +393,6 @@ def test_a_task_ends_when_nobody_reads_the_result(one_packaged: Environment) -> 
     wait_for_none(one_packaged)
 
 
-@ON_DOCKER_AND_ROOTS_PODMAN
 def test_a_task_whose_supervisor_was_killed_is_lost_and_found(packaged: Environment) -> None:
     detached = run(packaged, "sleep 600", task_id="lost", detach=True)
     assert detached["state"] == "running"
@@ -613,7 +610,6 @@ def test_a_detached_task_goes_on_and_its_end_is_told(packaged: Environment) -> N
     assert containers(packaged) == []
 
 
-@ON_PODMAN_TOO
 def test_a_detached_task_can_be_killed_and_forgotten(packaged: Environment) -> None:
     run(packaged, "sleep 600", task_id="doomed", detach=True)
     absent = absence(packaged, "doomed")

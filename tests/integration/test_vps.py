@@ -16,17 +16,18 @@ from ansible_collections.haku.river.plugins.module_utils.timestamps import unix_
 from ansible_collections.haku.river.plugins.module_utils.vps_port import choosing
 
 from tests.integration.environment import Environment
-from tests.integration.marks import ON_DOCKER_AND_ROOTS_PODMAN, ON_PODMAN_TOO
+from tests.integration.marks import ITS_NEIGHBOURS_SHOW_IT, ONE_PODMAN_SHOWS_IT
 from tests.integration.modules import converge, fail, start_module, succeed
 from tests.integration.vps import Place, make_key
 from tests.lab import images
 from tests.lab.engines import Engine
 from tests.lab.host import LabError, run, wait_until
 
+pytestmark = ITS_NEIGHBOURS_SHOW_IT
+
 # Life
 
 
-@ON_PODMAN_TOO
 def test_a_vps_is_created_as_forecast_and_once_and_its_owner_logs_in(vps_place: Place) -> None:
     seen = converge("haku_vps", **vps_place.options)
     machine, there = seen.first["vps"], vps_place.inspect()
@@ -53,7 +54,6 @@ def test_a_vps_is_created_as_forecast_and_once_and_its_owner_logs_in(vps_place: 
     assert scanned.strip() == machine["known_hosts"]
 
 
-@ON_DOCKER_AND_ROOTS_PODMAN
 def test_it_stops_starts_and_restarts_with_its_changes_its_host_key_and_its_port(vps_place: Place) -> None:
     machine = vps_place.have()["vps"]
     vps_place.ssh(machine, "echo mine > /root/file")
@@ -170,7 +170,6 @@ def test_an_image_that_opens_another_way_in_for_root_is_refused(one_vps_place: P
     assert one_vps_place.containers == []
 
 
-@ON_DOCKER_AND_ROOTS_PODMAN
 def test_keys_change_in_place_and_the_one_that_was_taken_away_no_longer_opens(vps_place: Place, tmp_path: Path) -> None:
     machine = vps_place.have()["vps"]
     bob = make_key(tmp_path, "bob")
@@ -195,7 +194,7 @@ def test_keys_change_in_a_stopped_vps_too(one_vps_place: Place, tmp_path: Path) 
     assert one_vps_place.ssh(machine, "true") == ""
 
 
-@ON_DOCKER_AND_ROOTS_PODMAN
+@ONE_PODMAN_SHOWS_IT
 def test_what_became_of_the_keys_inside_hinders_nobody_outside(vps_place: Place) -> None:
     machine = vps_place.have()["vps"]
     for command in (
@@ -248,7 +247,6 @@ def test_limits_change_in_place(one_vps_place: Place) -> None:
     assert one_vps_place.inspect()["HostConfig"]["Memory"] == 256 << 20
 
 
-@ON_PODMAN_TOO
 def test_what_needs_a_new_machine_needs_permission_and_that_has_the_same_host_key_port_and_keys(
     vps_place: Place,
 ) -> None:
@@ -301,7 +299,6 @@ def test_a_new_machine_is_made_of_the_newest_version_or_of_the_one_that_is_pinne
 # Failures
 
 
-@ON_DOCKER_AND_ROOTS_PODMAN
 def test_an_image_without_an_ssh_server_is_an_error_that_names_the_role(vps_place: Place) -> None:
     vps_place.engine.docker("tag", images.provide(images.BUSYBOX, vps_place.engine), vps_place.image)
     message = vps_place.fail()
@@ -342,6 +339,7 @@ def test_one_that_never_started_is_made_anew(one_vps_place: Place) -> None:
     assert one_vps_place.ssh(machine, "hostname").strip() == one_vps_place.vps
 
 
+@ONE_PODMAN_SHOWS_IT
 def test_a_recreation_that_was_killed_is_undone_by_the_next_run(one_vps_place: Place) -> None:
     machine = one_vps_place.have()["vps"]
     _change_image(one_vps_place, "printf 'sleep 60\\n' > /usr/sbin/sshd")

@@ -9,12 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.integration.marks import ON_DOCKER_AND_ROOTS_PODMAN
+from tests.integration.marks import NEEDS_LIMITS, NEEDS_PAUSE
 from tests.integration.modules import converge, returned, succeed
 from tests.integration.vps import Place, make_key
 
 
-@ON_DOCKER_AND_ROOTS_PODMAN
+@NEEDS_LIMITS
 def test_snapshot_change_restore(vps_place: Place) -> None:
     machine = vps_place.have(memory="256M", volumes=[f"{vps_place.vps}-data:/data"])["vps"]
     vps_place.ssh(machine, "echo good > /root/file; echo kept > /data/file")
@@ -57,7 +57,7 @@ def test_so_many_snapshots_are_kept_and_any_of_them_can_be_restored(one_vps_plac
     assert f"has no snapshot 1. Choose one of: {times[0]}, {times[1]}" in message
 
 
-@ON_DOCKER_AND_ROOTS_PODMAN
+@NEEDS_PAUSE
 def test_the_snapshot_that_a_vps_was_restored_from_stays_beside_the_newest(vps_place: Place) -> None:
     vps_place.have()
     options = vps_place.bare_options
@@ -107,7 +107,6 @@ def test_a_stopped_vps_is_restored_and_then_runs(one_vps_place: Place) -> None:
     assert one_vps_place.ssh(machine, "true") == ""
 
 
-@ON_DOCKER_AND_ROOTS_PODMAN
 def test_all_vps_of_a_machine_are_listed_and_nothing_else(vps_place: Place) -> None:
     other = vps_place.named(f"{vps_place.vps}-2")
     machine = vps_place.have()["vps"]

@@ -20,6 +20,7 @@ from ansible_collections.haku.river.plugins.module_utils.connect import (
     candidates,
     connect,
     first_answering,
+    podman_candidates,
 )
 from ansible_collections.haku.river.plugins.module_utils.errors import EngineError, HakuError
 
@@ -38,6 +39,60 @@ def test_what_the_user_names_is_the_only_one_tried(tmp_path: Path) -> None:
     assert urls(EngineSettings(docker_host="tcp://192.0.2.1:2375"), {}, tmp_path) == ["tcp://192.0.2.1:2375"]
 
 
+def test_what_the_environment_names_is_the_only_one_tried_unless_the_user_names_another(tmp_path: Path) -> None:
+    environment = {"DOCKER_HOST": "unix:///there.sock", "XDG_RUNTIME_DIR": "/run/user/1000"}
+    assert urls(EngineSettings(), environment, tmp_path) == ["unix:///there.sock"]
+    assert urls(EngineSettings(docker_host="unix:///here.sock"), environment, tmp_path) == ["unix:///here.sock"]
+    assert urls(EngineSettings(), {"DOCKER_HOST": ""}, tmp_path) == USUAL
+
+
+def test_podman_is_where_its_own_variable_says_before_that_of_docker() -> None:
+    def places(environment: dict[str, str], docker_host: str | None = None) -> list[tuple[str, str]]:
+        found = podman_candidates(EngineSettings(docker_host=docker_host), environment)
+        assert all(place.only_podman for place in found)
+        return [(place.url, place.origin) for place in found]
+
+    both = {"DOCKER_HOST": "unix:///docker.sock", "CONTAINER_HOST": "unix:///podman.sock", "XDG_RUNTIME_DIR": "/own"}
+    assert places(both) == [("unix:///podman.sock", "CONTAINER_HOST")]
+    assert places({**both, "CONTAINER_HOST": ""}) == [("unix:///docker.sock", "DOCKER_HOST")]
+    assert places(both, "unix:///named.sock") == [("unix:///named.sock", "as named")]
+    unnamed = {**both, "CONTAINER_HOST": "", "DOCKER_HOST": ""}
+    services = ["unix:///own/podman/podman.sock", "unix:///run/podman/podman.sock"]
+    assert sorted(url for url, _origin in places(unnamed)) == services
+
+
+@pytest.mark.parametrize("variable", ["CONTAINER_HOST", "DOCKER_HOST"])
+def test_tls_holds_for_podman_wherever_its_address_comes_from(tmp_path: Path, variable: str) -> None:
+    (tmp_path / "ca.pem").touch()
+    environment = {variable: "tcp://192.0.2.1:2376", "DOCKER_CERT_PATH": str(tmp_path)}
+    (place,) = podman_candidates(EngineSettings(validate_certs=True), environment)
+    assert (place.verify, place.ca_path, place.warning) == (True, str(tmp_path / "ca.pem"), None)
+
+
+@pytest.mark.parametrize(
+    ("url", "warns"),
+    [
+        ("tcp://192.0.2.1:2375", True),
+        ("tcp://engine.example.org:2375", True),
+        ("tcp://[2001:db8::1]:2375", True),
+        ("engine.example.org:2375", True),
+        ("http://192.0.2.1:2375", True),
+        ("tcp://localhost:2375", False),
+        ("tcp://127.0.0.1:2375", False),
+        ("tcp://[::1]:2375", False),
+        ("tcp://:2375", False),
+        ("unix:///var/run/docker.sock", False),
+        ("ssh://engine.example.org", False),
+    ],
+)
+def test_another_machine_is_spoken_to_without_tls_only_with_a_warning(tmp_path: Path, url: str, warns: bool) -> None:
+    (place,) = candidates(EngineSettings(docker_host=url), {}, tmp_path)
+    warning = f"Speaking to the engine at {url} unencrypted and unauthenticated: prefer TLS."
+    assert place.warning == (warning if warns else None)
+    (encrypted,) = candidates(EngineSettings(docker_host=url, tls=True), {}, tmp_path)
+    assert encrypted.warning is None
+
+
 def test_the_usual_places_are_tried_in_order(tmp_path: Path) -> None:
     places = candidates(EngineSettings(), {}, tmp_path)
     assert [place.url for place in places] == USUAL
@@ -54,10 +109,9 @@ def test_the_environment_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_programs_without_ansible_have_their_settings_from_the_same_variables() -> None:
-    said = {"DOCKER_HOST": "tcp://192.0.2.1:2376", "DOCKER_TLS_VERIFY": "1", "DOCKER_TIMEOUT": "5"}
-    expected = EngineSettings(docker_host="tcp://192.0.2.1:2376", validate_certs=True, timeout=5)
-    assert EngineSettings.from_environment(said) == expected
-    assert EngineSettings.from_environment({"DOCKER_HOST": "", "DOCKER_TIMEOUT": ""}) == EngineSettings()
+    said = {"DOCKER_TLS_VERIFY": "1", "DOCKER_TIMEOUT": "5"}
+    assert EngineSettings.from_environment(said) == EngineSettings(validate_certs=True, timeout=5)
+    assert EngineSettings.from_environment({"DOCKER_TLS_VERIFY": "", "DOCKER_TIMEOUT": ""}) == EngineSettings()
     with pytest.raises(HakuError, match=r"DOCKER_TIMEOUT is '1m'.* number of seconds"):
         EngineSettings.from_environment({"DOCKER_TIMEOUT": "1m"})
 

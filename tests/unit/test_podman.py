@@ -40,6 +40,9 @@ def test_a_container_is_told_in_docker_s_words() -> None:
     limits = [{"Name": "RLIMIT_NOFILE", "Soft": 1, "Hard": 2}]
     told = podman.container_answer(answer(Ulimits=limits))
     assert told["HostConfig"]["Ulimits"] == [{"Name": "nofile", "Soft": 1, "Hard": 2}]
+    devices = [{"PathOnHost": "/dev/null", "PathInContainer": "/dev/other", "CgroupPermissions": ""}]
+    told = podman.container_answer(answer(Devices=devices))
+    assert told["HostConfig"]["Devices"] == [{**devices[0], "CgroupPermissions": "rwm"}]
 
 
 @pytest.mark.parametrize(
@@ -49,6 +52,14 @@ def test_a_network_is_told_by_its_name(networks: dict[str, Any], mode: str) -> N
     told = podman.container_answer(answer(networks=networks))
     assert told["HostConfig"]["NetworkMode"] == mode
     assert "podman" not in told["NetworkSettings"]["Networks"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "status"), [("always", "restarting"), ("unless-stopped", "restarting"), ("no", "exited"), ("", "exited")]
+)
+def test_a_container_that_may_be_started_again_is_not_at_rest(policy: str, status: str) -> None:
+    told = podman.container_answer(answer(RestartPolicy={"Name": policy, "MaximumRetryCount": 0}))
+    assert told["State"]["Status"] == status
 
 
 def test_images_have_the_names_that_people_write() -> None:

@@ -11,6 +11,7 @@ import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.haku.river.plugins.module_utils.archive import Archive, open_archive
@@ -149,3 +150,19 @@ def test_the_configuration_keeps_what_an_image_is_and_drops_what_an_engine_noted
     document = {"architecture": "arm64", "variant": "v8", "os": "linux", "container": "abc", "docker_version": "20.10"}
     written = json.loads(portable_config(json.dumps(document).encode(), {"Cmd": ["sh"]}))
     assert written == {"architecture": "arm64", "variant": "v8", "os": "linux", "config": {"Cmd": ["sh"]}}
+
+
+@pytest.mark.parametrize(
+    ("history", "listed"),
+    [
+        ([], 0),
+        ([{"comment": "top"}], 3),
+        ([{"comment": "label", "empty_layer": True}, {"comment": "top"}], 4),
+        ([{"comment": "base"}, {"comment": "below"}, {"comment": "top"}], 3),
+    ],
+)
+def test_a_history_lists_all_layers_or_none(history: list[dict[str, Any]], listed: int) -> None:
+    document = {"history": history, "rootfs": {"diff_ids": ["sha256:1", "sha256:2", "sha256:3"]}}
+    written = json.loads(portable_config(json.dumps(document).encode(), {})).get("history", [])
+    assert len(written) == listed
+    assert written[listed - len(history) :] == history

@@ -18,7 +18,7 @@ from tests.lab.engines import Engine
 
 @pytest.fixture
 def place(engine: Engine, busybox: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    """Give a free name on an engine; the test runs once on each of the four."""
+    """Give a free name on the test's engine."""
     yield from free_place(engine, busybox, request, tmp_path)
 
 

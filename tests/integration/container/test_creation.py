@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 
 from tests.integration.container.place import Place
-from tests.integration.marks import ON_DOCKER_AND_ROOTS_PODMAN, ON_PODMAN_TOO
+from tests.integration.marks import ITS_NEIGHBOURS_SHOW_IT, NEEDS_LIMITS
 from tests.integration.modules import converge, fail, succeed
 from tests.lab import images
 from tests.lab.engines import Engine
 from tests.lab.registry import Registry
 
+pytestmark = ITS_NEIGHBOURS_SHOW_IT
 
-@ON_PODMAN_TOO
+
 def test_a_container_is_created_as_forecast_and_once(place: Place) -> None:
     seen = converge("haku_container", image=place.image, **place.options)
     there = place.inspect()
@@ -41,7 +42,6 @@ def test_check_mode_creates_nothing(place: Place) -> None:
     assert place.containers == []
 
 
-@ON_DOCKER_AND_ROOTS_PODMAN
 def test_a_new_container_sleeps_under_an_init_and_comes_back_after_a_reboot(place: Place) -> None:
     place.create()
     there = place.inspect()
@@ -59,7 +59,6 @@ def test_a_new_container_sleeps_under_an_init_and_comes_back_after_a_reboot(plac
     }
 
 
-@ON_DOCKER_AND_ROOTS_PODMAN
 def test_the_entry_point_of_the_image_does_not_run(place: Place) -> None:
     image = f"hc-test/{place.name}:failing"
     place.engine.docker("create", "--name", place.name, place.image)
@@ -69,7 +68,7 @@ def test_the_entry_point_of_the_image_does_not_run(place: Place) -> None:
     assert place.state == "running"
 
 
-@ON_DOCKER_AND_ROOTS_PODMAN
+@NEEDS_LIMITS
 def test_every_setting_reaches_the_container_and_is_recognised_there(place: Place) -> None:
     seen = converge(
         "haku_container",
@@ -115,7 +114,6 @@ def test_the_network_of_another_container_is_recognised(one_place: Place) -> Non
     assert "There is no container nobody, whose network is asked for" in message
 
 
-@ON_DOCKER_AND_ROOTS_PODMAN
 def test_a_command_that_keeps_failing_is_an_error_with_its_last_words(place: Place) -> None:
     command = ["sh", "-c", "echo starting; echo no such file: settings.ini >&2; exit 3"]
     message = fail("haku_container", image=place.image, command=command, **place.options)
@@ -232,7 +230,6 @@ def test_an_image_that_the_registry_lacks_is_its_error_and_touches_nothing(
     assert (after["Id"], after["State"]["StartedAt"]) == (before["Id"], before["State"]["StartedAt"])
 
 
-@ON_DOCKER_AND_ROOTS_PODMAN
 def test_a_container_that_continues_on_a_committed_image_is_still_of_the_asked_one(place: Place) -> None:
     place.create()
     committed = f"hc-test/{place.name}:1"

@@ -12,9 +12,11 @@ import time
 import pytest
 
 from tests.integration.container.place import Place
-from tests.integration.marks import ON_DOCKER_AND_ROOTS_PODMAN, ON_PODMAN_TOO
+from tests.integration.marks import ITS_NEIGHBOURS_SHOW_IT
 from tests.integration.modules import converge, fail, returned, succeed
 from tests.lab.host import wait_until
+
+pytestmark = ITS_NEIGHBOURS_SHOW_IT
 
 
 @pytest.mark.parametrize(
@@ -39,7 +41,6 @@ def test_a_container_is_brought_to_the_asked_state(one_place: Place, there: str,
     assert one_place.inspect()["Id"] == before
 
 
-@ON_PODMAN_TOO
 def test_stopping_keeps_the_changes_and_needs_no_force(place: Place) -> None:
     place.create()
     place.environment.execute("touch /made-inside")
@@ -91,7 +92,6 @@ def test_a_container_that_fails_to_start_is_stopped_again(one_place: Place) -> N
     assert one_place.state == "exited"
 
 
-@ON_PODMAN_TOO
 def test_absent_removes_the_container_and_its_anonymous_volumes(place: Place) -> None:
     place.run("--volume", "/anonymous", "--init", place.image, "sleep", "1000")
     (volume,) = (mount["Name"] for mount in place.inspect()["Mounts"])
@@ -142,7 +142,6 @@ def test_an_adopted_container_is_acted_on_and_stays_unmanaged(one_place: Place) 
     assert one_place.containers == []
 
 
-@ON_DOCKER_AND_ROOTS_PODMAN
 def test_an_adopted_container_becomes_managed_by_recreation(place: Place) -> None:
     place.run("--init", place.image, "sleep", "1000", labelled=False)
     seen = converge("haku_container", image=place.image, adopt=True, recreate=True, **place.options)

@@ -12,8 +12,10 @@ from typing import Any
 from ansible_collections.haku.river.plugins.module_utils.timestamps import unix_timestamp
 
 from tests.integration.container.place import Place
-from tests.integration.marks import ON_DOCKER_AND_ROOTS_PODMAN, ON_PODMAN_TOO
+from tests.integration.marks import ITS_NEIGHBOURS_SHOW_IT
 from tests.integration.modules import fail, succeed
+
+pytestmark = ITS_NEIGHBOURS_SHOW_IT
 
 
 def listed(place: Place, **options: Any) -> dict[str, Any]:
@@ -24,7 +26,6 @@ def listed(place: Place, **options: Any) -> dict[str, Any]:
     return found
 
 
-@ON_PODMAN_TOO
 def test_an_environment_is_listed_as_docker_ps_words_it(place: Place) -> None:
     created = place.create()["container"]
     there = listed(place)
@@ -36,7 +37,6 @@ def test_an_environment_is_listed_as_docker_ps_words_it(place: Place) -> None:
     assert listed(place)["status"].startswith("Exited (")
 
 
-@ON_DOCKER_AND_ROOTS_PODMAN
 def test_the_size_is_what_the_container_adds(place: Place) -> None:
     place.create()
     place.environment.execute("head -c 5000000 /dev/urandom > /file; sync")
@@ -64,7 +64,6 @@ def test_an_environment_without_a_version_has_changed(one_place: Place) -> None:
     assert "There is no directory /no/such/directory" in message
 
 
-@ON_DOCKER_AND_ROOTS_PODMAN
 def test_a_container_on_its_newest_version_has_changed_when_a_file_has(place: Place) -> None:
     place.create()
     place.environment.execute("touch /packaged")

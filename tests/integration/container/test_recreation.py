@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from tests.integration.container.place import FORMER, Place
-from tests.integration.marks import ON_DOCKER_AND_ROOTS_PODMAN, ON_PODMAN_TOO
+from tests.integration.marks import ITS_NEIGHBOURS_SHOW_IT, NEEDS_LIMITS, ONE_PODMAN_SHOWS_IT
 from tests.integration.modules import converge, fail, succeed
+
+pytestmark = ITS_NEIGHBOURS_SHOW_IT
 
 
 def test_recreation_needs_permission(place: Place) -> None:
@@ -31,7 +33,6 @@ def test_recreation_needs_permission(place: Place) -> None:
     assert (after["Id"], after["State"]["StartedAt"]) == (before["Id"], before["State"]["StartedAt"])
 
 
-@ON_PODMAN_TOO
 def test_recreation_puts_a_new_container_in_the_place_of_the_former(place: Place) -> None:
     place.create(env={"MODE": "a"})
     place.environment.execute("touch /made-inside")
@@ -102,7 +103,7 @@ def test_a_stopped_container_is_recreated_stopped_when_that_is_asked(one_place: 
     assert one_place.state == "created"
 
 
-@ON_DOCKER_AND_ROOTS_PODMAN
+@NEEDS_LIMITS
 def test_limits_and_restart_policy_change_in_place(place: Place) -> None:
     place.create()
     before = place.inspect()
@@ -123,7 +124,7 @@ def test_limits_and_restart_policy_change_in_place(place: Place) -> None:
 # After an interruption
 
 
-@ON_DOCKER_AND_ROOTS_PODMAN
+@ONE_PODMAN_SHOWS_IT
 def test_a_recreation_that_was_killed_is_undone_by_the_next_run(place: Place) -> None:
     place.create()
     place.environment.execute("touch /made-inside")

@@ -73,7 +73,7 @@ def test_the_answer_is_what_stands_between_the_command_and_the_next_prompt(asked
 
 
 def test_a_prompt_that_changes_is_recognised(asked: Ask) -> None:
-    for world in ("Other", "My World - do not join", "World", "x"):
+    for world in ("Other", "My World - do not join", "World", ">", ">>>", "x>x", "x"):
         assert asked(f'name "{world}"') == ""
         assert asked("worlds") == f"[0] {world}\tUsers: 2\tPresent: 1\tAccessLevel: RegisteredUsers\tMaxUsers: 6"
 
@@ -94,6 +94,14 @@ def test_a_prompt_may_be_one_mark_again_and_again(engines: dict[str, Engine], te
 
 def test_lines_of_an_answer_that_look_like_the_prompt_stay(asked: Ask) -> None:
     assert asked("description x") == "World>\nWorld>a\nWorld>\nWorld>b\ndone"
+    command, answer = message("after")
+    assert asked(command) == answer
+
+
+@pytest.mark.parametrize("prompt", ["World>", "a:"])
+def test_what_looks_like_the_end_of_an_answer_in_its_middle_does_not_end_it(asked: Ask, prompt: str) -> None:
+    assert asked("status").startswith("Name: World\n")
+    assert asked(f"dynamicimpulse forge {prompt}") == f"{prompt * 3}\tPresent\nthe rest"
     command, answer = message("after")
     assert asked(command) == answer
 

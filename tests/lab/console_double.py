@@ -91,6 +91,13 @@ def slow(argument: str) -> None:
         write(f"{argument}...\n")
 
 
+def forge(prompt: str) -> None:
+    """Write what looks like the end of the answer, as names do that people choose."""
+    write(f"{prompt * 3}\tPresent\n")
+    time.sleep(0.4)
+    write("the rest\n")
+
+
 def sleep(seconds: str) -> None:
     time.sleep(float(seconds))
     write(f"slept {seconds}\n")
@@ -123,7 +130,7 @@ class Server:
 
     def obey(self, command: str, arguments: list[str]) -> None:
         if command == "dynamicimpulse":
-            {"big": big, "slow": slow, "sleep": sleep}[arguments[0]](arguments[1])
+            {"big": big, "slow": slow, "forge": forge, "sleep": sleep}[arguments[0]](arguments[1])
         elif command == "status":
             write(
                 f"Name: {self.world}\nSessionID: S-87fe7d8f\nCurrent Users: 2\nPresent Users: 1\nMax Users: 6\n"

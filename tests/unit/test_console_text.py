@@ -102,6 +102,49 @@ def test_a_prompt_of_one_mark_again_and_again_is_not_another_one(prompt: str) ->
     assert heard(prompt * RUN, prompt="").other_prompt() == ">"
 
 
+@pytest.mark.parametrize("prompt", ["x>x>", "x>x>x>"])
+@pytest.mark.parametrize("size", [1, 3, 7, 2000])
+def test_a_prompt_that_repeats_itself_is_counted_however_it_arrives(prompt: str, size: int) -> None:
+    transcript = Transcript(prompt)
+    data = b"ax>x>x>\n" + prompt.encode() * 300
+    for at in range(0, len(data), size):
+        transcript.add(STDOUT, data[at : at + size])
+    assert transcript.prompts == 300
+    assert transcript.at_rest
+    assert transcript.other_prompt() is None
+    transcript.expect_mark()
+    assert transcript.prompt == "x>"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "reply", "is_prompt", "is_marks"),
+    [
+        ("World>", "World>", True, True),
+        ("World>", f"World>{LOG}", True, False),
+        ("World>", "World>\n", False, True),
+        ("World>", "World>World>", False, True),
+        ("World>", f"{LOG}World>", False, False),
+        (">>", ">>", True, True),
+        (">>", ">>>", False, True),
+        (">>", ">\n", False, True),
+        ("x>x>", "x>x>x>", False, True),
+        ("x>x>", "", False, False),
+    ],
+)
+def test_a_line_more_brings_one_prompt_and_nothing_else(
+    prompt: str, reply: str, is_prompt: bool, is_marks: bool
+) -> None:
+    transcript = Transcript(prompt)
+    assert (transcript.is_prompt(reply), transcript.is_marks(reply)) == (is_prompt, is_marks)
+
+
+@pytest.mark.parametrize("length", [100, 134, 190, 200])
+@pytest.mark.parametrize("pieces", [1, 2, 5, 50, 250])
+def test_a_long_prompt_is_recognised_however_it_is_cut(length: int, pieces: int) -> None:
+    prompt = ("W" + "abcdefghij" * 20)[: length - 1] + ">"
+    assert heard("\r\n" + "\r\n".join([prompt] * RUN), pieces=pieces).other_prompt() == prompt
+
+
 def test_another_prompt_is_recognised_behind_a_log_line() -> None:
     assert heard(f"renamed\nOther>Other>Other>{LOG}{LOG}").other_prompt() == "Other>"
 

@@ -33,6 +33,8 @@ from ansible_collections.haku.river.plugins.module_utils.sdk_errors import (
 _CHUNK_BYTES = 1 << 20
 # Commit, save and load are silent for as long as the disk needs; an engine that died closes the connection.
 _LONG_CALL_SECONDS = 6 * 3600
+# Sockets take no time for an order not to wait.
+_LEAST_SECONDS = 0.1
 # What `read_files` takes into memory: configuration and keys, not data.
 _FILES_BYTES_MAX = 4 << 20
 
@@ -193,14 +195,22 @@ class Engine:
 
     # Containers
 
-    def find_container(self, name: str) -> dict[str, Any] | None:
-        """Return what `docker inspect` says of the container, or None."""
+    def find_container(self, name: str, seconds: float | None = None) -> dict[str, Any] | None:
+        """Return what `docker inspect` says of the container, or None; the engine may be silent for `seconds`."""
         with self.saying(f"Cannot inspect container {name}"):
             try:
-                found: dict[str, Any] = self.client.inspect_container(name)
+                found: dict[str, Any] = self._inspect(name, seconds)
             except NotFound:
                 return None
             return podman.container_answer(found) if self.is_podman else found
+
+    def _inspect(self, name: str, seconds: float | None) -> Any:
+        if seconds is None:
+            return self.client.inspect_container(name)
+        # The SDK's own call takes no time.
+        address = self.client._url("/containers/{0}/json", name)
+        answer = self.client._get(address, timeout=min(max(seconds, _LEAST_SECONDS), self.client.timeout))
+        return self.client._result(answer, json=True)
 
     def run_configuration(self, answer: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
         """What an image made of a container has to say; `answer` inspects it, `base` is its image's configuration."""

@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
-from ansible_collections.haku.river.plugins.module_utils.attach import Stream
+from ansible_collections.haku.river.plugins.module_utils.attach import Stream, StreamEnded
 from ansible_collections.haku.river.plugins.module_utils.console_text import RUN, Transcript
 
 _EMPTY_LINES = b"\n" * RUN
@@ -22,6 +23,8 @@ _FEWER_SECONDS = 0.5
 _SILENCE_SECONDS = 2.0
 # Log lines that seldom come look like a server that is slow; nothing is waited for twice as long as this for them.
 _GAP_MAX_SECONDS = 1.5
+# A stream that takes nothing more has its end behind what it still brings.
+_LAST_WORDS_SECONDS = 1.0
 _TICK_SECONDS = 0.05
 
 
@@ -43,10 +46,19 @@ class Visit:
         stream.listen()
 
     def type(self, data: bytes, lines: int) -> None:
-        """Write these lines to the console."""
-        self._stream.send(data, self._left)
+        """Write these lines to the console; raises `StreamEnded` when all that it wrote before is heard."""
         self.typed_lines += lines
+        try:
+            self._stream.send(data, self._left)
+        except StreamEnded:
+            self._hear_last_words()
+            raise
         self._typed_at = time.monotonic()
+
+    def await_end(self) -> None:
+        """Read until the server ends, which is a `StreamEnded`, or the time is up."""
+        while self._left > 0:
+            self._read(_TICK_SECONDS)
 
     def await_prompts(self) -> None:
         """Read until as many prompts have come as lines were typed, the last of them in a row, and nothing behind."""
@@ -102,7 +114,7 @@ class Visit:
                 # Unless there were as many prompts as lines, some may still be on their way.
                 if exact or self._is_quiet(_SCATTERED_SECONDS):
                     return True
-            elif not self.transcript.may_become_prompt(reply) or (reply.strip() and self._is_quiet(_SETTLE_SECONDS)):
+            elif not self.transcript.may_become_prompt(reply) or (reply and self._is_quiet(_SETTLE_SECONDS)):
                 break
         self._doubts = True
         if self.transcript.is_marks(self.transcript.since(place)):
@@ -129,6 +141,12 @@ class Visit:
         """Read until there are so many prompts, and no more come."""
         while self._left > 0 and (self.transcript.prompts < prompts or not self._is_quiet(_SETTLE_SECONDS)):
             self._read(_TICK_SECONDS)
+
+    def _hear_last_words(self) -> None:
+        enough = time.monotonic() + min(self._left, _LAST_WORDS_SECONDS)
+        with suppress(StreamEnded):
+            while time.monotonic() < enough:
+                self._read(_TICK_SECONDS)
 
     @property
     def _left(self) -> float:

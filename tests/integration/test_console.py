@@ -7,18 +7,21 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.haku.river.plugins.module_utils.connect import EngineSettings
 from ansible_collections.haku.river.plugins.module_utils.docker_interface import DockerInterface
 from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
+from ansible_collections.haku.river.plugins.module_utils.lock import local_path
 
 from tests.integration.modules import CHECKOUT, fail, run_module, start_module, succeed, until
 from tests.integration.servers import Server, server, without_logs
@@ -131,6 +134,12 @@ def test_an_answer_need_not_end_with_a_newline(quiet: Server) -> None:
         assert docker.execute_command(quiet.name, "sessionid") == "Unknown command: sessionid"
 
 
+def test_a_command_may_read_a_line_itself(asked: Ask) -> None:
+    assert asked("log") == "The log follows; press Enter to leave it\nThe log ends"
+    command, answer = message("after")
+    assert asked(command) == answer
+
+
 @pytest.mark.parametrize("kind", ["terminal with a log and colours", "pipes with a log"])
 def test_every_engine_has_the_same_consoles(engine: Engine, kind: str) -> None:
     with server(engine, "console-engines", **KINDS[kind]) as running, interface(running) as docker:
@@ -151,10 +160,11 @@ def test_each_of_10000_answers_to_8_callers_belongs_to_its_question(engines: dic
         interface(running) as docker,
         ThreadPoolExecutor(8) as pool,
     ):
+        container_id = docker.get_instance_status(running.name)["id"]
 
         def ask(number: int) -> str | None:
             command, expected = message(number)
-            answer = docker.execute_command(running.name, command, 120)
+            answer = docker.execute_command(container_id, command, 120)
             return None if without_logs(answer) == expected else answer
 
         assert [wrong for wrong in pool.map(ask, range(10_000)) if wrong is not None] == []
@@ -233,6 +243,56 @@ def test_who_waits_for_the_console_is_told_when_the_time_is_up(quiet: Server) ->
         assert sleeping.result() == "slept 3"
 
 
+def test_a_console_that_is_closed_in_use_says_so(quiet: Server) -> None:
+    with interface(quiet) as docker, interface(quiet) as other, ThreadPoolExecutor() as pool:
+        docker.execute_command(quiet.name, "status")
+        sleeping = pool.submit(docker.shut_down, quiet.name, "dynamicimpulse sleep 2", 30)
+        until(lambda: not sleeping.running() or "sleep 2" in quiet.engine.docker("logs", quiet.name))
+        docker.cleanup()
+        with pytest.raises(HakuError, match="The console of console-quiet was closed while it was used"):
+            sleeping.result()
+        command, answer = message("after")
+        assert other.execute_command(quiet.name, command, 30) == answer
+
+
+def test_a_command_goes_to_the_container_that_has_the_name_now(quiet: Server) -> None:
+    with interface(quiet) as docker:
+        docker.execute_command(quiet.name, "name Former")
+        quiet.engine.docker("rename", quiet.name, "console-former")
+        try:
+            with server(quiet.engine, quiet.name):
+                assert "[0] World" in docker.execute_command(quiet.name, "worlds", 30)
+                assert "[0] Former" in docker.execute_command("console-former", "worlds", 30)
+        finally:
+            quiet.engine.docker("rename", "console-former", quiet.name)
+
+
+def test_of_servers_that_ended_nothing_is_kept(quiet: Server) -> None:
+    def locks() -> int:
+        return sum(file.resolve().suffix == ".lock" for file in Path("/proc/self/fd").iterdir())
+
+    before = locks()
+    with interface(quiet) as docker:
+        for number in range(2):
+            with server(quiet.engine, f"console-passing-{number}") as passing:
+                docker.execute_command(passing.name, "status", 30)
+        docker.execute_command(quiet.name, "status", 30)
+        assert locks() == before + 1
+    assert locks() == before
+
+
+def test_a_lock_that_another_user_has_made_is_not_trusted(quiet: Server) -> None:
+    container_id = quiet.engine.docker("inspect", "--format", "{{.Id}}", quiet.name).strip()
+    path = local_path("console", container_id)
+    path.touch()
+    os.chown(path, 12345, 12345)
+    with interface(quiet) as docker:
+        with pytest.raises(HakuError, match=f"Cannot open the lock {path} .* it belongs to user 12345; remove it"):
+            docker.execute_command(quiet.name, "status")
+        path.unlink()
+        assert docker.execute_command(quiet.name, "sessionid", 30) == "Unknown command: sessionid"
+
+
 @pytest.mark.parametrize(
     "bad", ["status\nkick Bot", "status\r", "status\0", "say \x1b[2J", "a\x10\x11", "\u2028", "", " "]
 )
@@ -269,6 +329,21 @@ def test_a_server_that_dies_of_a_command_is_an_error_with_its_last_words(quiet: 
 def test_shutting_down_is_answered_by_the_last_words(quiet: Server) -> None:
     with interface(quiet) as docker:
         assert docker.execute_command(quiet.name, "shutdown") == "Shutting down\nBye"
+
+
+@pytest.mark.parametrize("terminal", [True, False], ids=["terminal", "pipes"])
+def test_a_server_without_a_prompt_can_be_told_to_end(engines: dict[str, Engine], terminal: bool) -> None:
+    with (
+        server(engines["d28"], "console-promptless", terminal=terminal, PROMPTLESS="1") as running,
+        interface(running) as docker,
+    ):
+        with pytest.raises(HakuError, match="The console of console-promptless shows no prompt"):
+            docker.execute_command(running.name, "status", 1)
+        sentence = "console-promptless has not ended in 2 s, though 'status' was typed: its console shows no prompt"
+        with pytest.raises(HakuError, match=sentence):
+            docker.shut_down(running.name, "status", 2)
+        assert docker.shut_down(running.name, "stop", 30) == "Shutting down\nBye"
+        assert running.status == "exited"
 
 
 @pytest.mark.parametrize(

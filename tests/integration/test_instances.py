@@ -149,6 +149,9 @@ def test_podman_has_no_console_without_a_terminal(podman: Engine) -> None:
         with pytest.raises(HakuError, match="closes the console of instance when the first one who used it leaves"):
             interface.execute_command("instance", "status")
         assert running.status == "running"
+        # Leaving does no harm to what is to end.
+        (step,) = succeed("haku_instance", state="stopped", engine="podman", **running.options)["stopped_by"]
+        assert (step["step"], step["ended"], step["problem"]) == ("console", True, None)
 
 
 # The modules

@@ -36,13 +36,14 @@ _ROW = re.compile(
     re.MULTILINE,
 )
 
-# ECMA-48, as terminals read it: control sequences, strings (with xterm's BEL as their end), other escapes.
+# ECMA-48, as terminals read it: control sequences, strings (with xterm's BEL as their end), other escapes. Names may
+# have the beginning of a string, which must not hide the lines behind it, or an ESC that begins nothing.
 _ESCAPE = re.compile(
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[PX^_][^\x1b]*\x1b\\|[ -/]*[0-~])"
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)|[PX^_][^\x1b\n]*\x1b\\|[ -/]*[0-~]|)"
     r"|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f]"
 )
 _EMPTY_LINE = re.compile(r"(?<=\n)\n")
-_UNFINISHED_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|\][^\x07\x1b]*\x1b?|[PX^_][^\x1b]*\x1b?|[ -/]*)\Z")
+_UNFINISHED_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|\][^\x07\x1b\n]*\x1b?|[PX^_][^\x1b\n]*\x1b?|[ -/]*)\Z")
 _ESCAPE_MAX = 4096
 
 

@@ -211,6 +211,16 @@ def test_characters_and_escapes_that_are_cut_in_two_are_put_together() -> None:
     assert Cleaner().clean(b"\xff\x00a\tb\x07") == "\ufffda\tb"
 
 
+@pytest.mark.parametrize("begun", ["\x1b", "\x1b[", "\x1b]", "\x1bP", "\x1b_", "\x1b(", "\x1b]0;", "\x1bPq"])
+@pytest.mark.parametrize("pieces", [1, 3, 10, 25])
+def test_an_escape_that_is_never_finished_hides_nothing_behind_its_line(begun: str, pieces: int) -> None:
+    transcript = heard(f"B{begun}\r\nID: U-1\nWorld>World>World>", pieces=pieces)
+    assert transcript.at_rest
+    name, *rest = transcript.answer("ask", RUN, shows_typing=False).split("\n")
+    assert (name[0], rest) == ("B", ["ID: U-1"])
+    assert "\x1b" not in name
+
+
 def test_standard_error_does_not_cut_characters_of_standard_output() -> None:
     transcript = Transcript("World>")
     data = "ü".encode()

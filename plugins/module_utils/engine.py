@@ -332,7 +332,8 @@ class Engine:
         """The end of what the container's process wrote to standard output and standard error."""
         with self.saying(f"Cannot read the log of container {container}"):
             log: bytes = self.client.logs(container, stdout=True, stderr=True, tail=lines)
-        return log.decode(errors="replace").strip()
+        # Its first line may be indented.
+        return log.decode(errors="replace").rstrip().lstrip("\r\n")
 
     def changed_paths(self, container: str) -> tuple[str, ...]:
         """What differs from the container's image, as `docker diff` lists it: added, changed and deleted paths."""

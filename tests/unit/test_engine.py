@@ -31,6 +31,17 @@ class Client:
         assert self.let_go[container].wait(timeout)
 
 
+class Logs:
+    """A client of an engine where each container has this log."""
+
+    def __init__(self, log: bytes) -> None:
+        self._log = log
+
+    def logs(self, _container: str, **_options: object) -> bytes:
+        """Read it."""
+        return self._log
+
+
 class Loads:
     """A client that takes what is loaded."""
 
@@ -80,3 +91,9 @@ def test_libraries_that_cannot_send_a_stream_together_are_named(
     with pytest.raises(HakuError, match=f"Docker SDK {sdk} .* requests {requests}") if refused else nullcontext():
         engine.load([b"tarball"], "my-env")
     assert sent == ([] if refused else [b"tarball"])
+
+
+def test_the_end_of_a_log_keeps_the_indentation_of_its_first_line() -> None:
+    client = Logs(b"\r\n    at Main()\r\n  at Run()  \r\n\r\n")
+    engine = Engine(client, "here", reopen=lambda: engine)
+    assert engine.last_words("server", 3) == "    at Main()\r\n  at Run()"

@@ -15,8 +15,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from ansible_collections.haku.river.plugins.module_utils.connect import Attempt
-from ansible_collections.haku.river.plugins.module_utils.console import Console
-from ansible_collections.haku.river.plugins.module_utils.console_commands import SUPPORTED_COMMANDS, check_command
+from ansible_collections.haku.river.plugins.module_utils.console import Console, check_console
+from ansible_collections.haku.river.plugins.module_utils.console_commands import (
+    SUPPORTED_COMMANDS,
+    check_command,
+    ends_server,
+)
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
 from ansible_collections.haku.river.plugins.module_utils.errors import HakuError, NoInstance
 from ansible_collections.haku.river.plugins.module_utils.interface import ExternalSystemInterface
@@ -86,6 +90,10 @@ class EngineInterface(ExternalSystemInterface):
         # Terminals write \r\n, of which Podman's log may lose the second half.
         return self.engine.last_words(found["Id"], tail).replace("\r\n", "\n").replace("\r", "\n")
 
+    def check_console(self, instance_name: str, may_end: bool = False) -> None:
+        """Raise `HakuError` unless a command can be typed into its console, or one that `may_end` the server."""
+        check_console(self.engine, instance_name, self.existing(instance_name), may_end)
+
     def find(self, instance_name: str, timeout: float | None = None) -> dict[str, Any] | None:
         """What `docker inspect` says of the instance, or None; the engine may be silent for `timeout` seconds."""
         if not self.validate_instance_name(instance_name):
@@ -138,7 +146,7 @@ class EngineInterface(ExternalSystemInterface):
         Commands that are not in `get_supported_commands` are refused, unless they are `raw`.
         """
         check_command(command, raw)
-        return self._type(instance_name, command, timeout, may_end=command.split()[0].lower() == "shutdown")
+        return self._type(instance_name, command, timeout, ends_server(command))
 
     def shut_down(self, instance_name: str, command: str, timeout: float) -> str:
         """Type the command that ends the server, whatever it is called, and return what the server still says.

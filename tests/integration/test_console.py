@@ -396,14 +396,44 @@ def test_check_mode_asks_and_changes_nothing(quiet: Server) -> None:
     assert forecast["changed"]
     assert forecast["answer"] is None
     assert "[0] World" in succeed("haku_console", command="worlds", **quiet.options)["answer"]
+
+
+def test_check_mode_promises_nothing_that_cannot_be_typed(quiet: Server) -> None:
     assert "no instance" in fail("haku_console", check=True, command="save", **{**quiet.options, "name": "nobody"})
+    quiet.engine.docker("kill", quiet.name)
+    assert "console-quiet is exited" in fail("haku_console", check=True, command="save", **quiet.options)
+    with server(quiet.engine, "console-closed", options=(), BOOT="60") as closed:
+        assert "its standard input is closed" in fail("haku_console", check=True, command="save", **closed.options)
+
+
+def test_a_command_that_ends_the_server_is_answered_by_its_last_words(engines: dict[str, Engine]) -> None:
+    options: dict[str, Any] = {"command": "stop", "raw": True, "ends_server": True, "answer_timeout": 20}
+    with server(engines["d28"], "console-ending", PROMPTLESS="1") as running:
+        assert succeed("haku_console", check=True, **options, **running.options)["changed"]
+        assert running.status == "running"
+        told = succeed("haku_console", **options, **running.options)
+        assert (told["changed"], told["answer"], running.status) == (True, "Shutting down\nBye", "exited")
 
 
 def test_a_server_that_is_still_starting_is_waited_for(engines: dict[str, Engine]) -> None:
     with server(engines["d28"], "console-booting", BOOT="6") as running:
         options = {"command": "status", "answer_timeout": 1, **running.options}
         assert "shows no prompt" in fail("haku_console", **options)
-        told = succeed("haku_console", expect="^Current Users: [0-9]", retries=30, **options)
+        told = succeed("haku_console", until="^Current Users: [0-9]", retries=30, **options)
         assert told["attempts"] > 1
         sentence = fail("haku_console", expect="^Current Users: 7", retries=1, delay=0, **options)
         assert "is not as expected" in sentence
+
+
+def test_what_will_never_answer_is_not_waited_for(engines: dict[str, Engine]) -> None:
+    waiting: dict[str, Any] = {"command": "status", "answer_timeout": 5, "retries": 1000, "delay": 1}
+    nobody: dict[str, Any] = {"docker_host": engines["d28"].url, "name": "nobody"}
+    assert "There is no instance 'nobody'" in fail("haku_console", **waiting, **nobody)
+    with server(engines["d28"], "console-closed", options=(), BOOT="600") as closed:
+        assert "its standard input is closed" in fail("haku_console", **waiting, **closed.options)
+    options = ("--interactive", "--restart", "always")
+    with server(engines["d28"], "console-looping", options=options, BOOT="never") as looping:
+        sentence = fail("haku_console", **waiting, **looping.options)
+        assert sentence.startswith(
+            "console-looping ends again and again, and does not answer 'status': the engine had to"
+        )

@@ -87,7 +87,7 @@ def _ask(interface: EngineInterface, asking: Asking) -> tuple[str, int]:
             raise
         except HakuError as error:
             failure = error
-            now = _restarts(interface, asking.name)
+            now = _restarts(interface, asking)
             restarts = now if restarts is None else restarts
             if now is not None and restarts is not None and now - restarts >= _RESTARTS_MAX:
                 raise HakuError(
@@ -114,10 +114,10 @@ def _type(interface: EngineInterface, asking: Asking) -> str:
     return interface.execute_command(asking.name, asking.command, asking.timeout_seconds, asking.raw)
 
 
-def _restarts(interface: EngineInterface, name: str) -> int | None:
+def _restarts(interface: EngineInterface, asking: Asking) -> int | None:
     """How often the engine has had to start it again; None if it cannot be asked just now."""
     try:
-        found = interface.find(name)
+        found = interface.find(asking.name, asking.timeout_seconds)
     except EngineError:
         return None
     return None if found is None else found.get("RestartCount") or 0

@@ -342,7 +342,7 @@ def test_a_server_without_a_prompt_can_be_told_to_end(engines: dict[str, Engine]
         sentence = "console-promptless has not ended in 2 s, though 'status' was typed: its console shows no prompt"
         with pytest.raises(HakuError, match=sentence):
             docker.shut_down(running.name, "status", 2)
-        assert docker.shut_down(running.name, "stop", 30) == "Shutting down\nBye"
+        assert docker.shut_down(running.name, "stop", 6) == "Shutting down\nBye"
         assert running.status == "exited"
 
 
@@ -407,7 +407,7 @@ def test_check_mode_promises_nothing_that_cannot_be_typed(quiet: Server) -> None
 
 
 def test_a_command_that_ends_the_server_is_answered_by_its_last_words(engines: dict[str, Engine]) -> None:
-    options: dict[str, Any] = {"command": "stop", "raw": True, "ends_server": True, "answer_timeout": 20}
+    options: dict[str, Any] = {"command": "stop", "raw": True, "ends_server": True, "answer_timeout": 6}
     with server(engines["d28"], "console-ending", PROMPTLESS="1") as running:
         assert succeed("haku_console", check=True, **options, **running.options)["changed"]
         assert running.status == "running"

@@ -10,6 +10,7 @@ The Docker SDK has this too, but loses what comes in the same packet as the engi
 from __future__ import annotations
 
 import json
+import re
 import select
 import socket
 import ssl
@@ -179,11 +180,13 @@ def _upgrade(
         f"POST {path} HTTP/1.1\r\nHost: engine\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
     )
+    deadline = time.monotonic() + seconds
     with engine.saying(f"Cannot {what}"):
-        connection = _dial(engine, max(seconds, _TICK_SECONDS))
+        connection = _dial(engine, deadline)
         try:
+            connection.settimeout(_left(deadline))
             connection.sendall(head.encode() + content)
-            status, rest = _answer(connection)
+            status, rest = _answer(connection, deadline)
             if status in (101, 200):
                 return Stream(connection, engine.url, framed, rest)
             refusal = _refusal(connection, rest)
@@ -194,12 +197,18 @@ def _upgrade(
     raise EngineError(f"Cannot {what}", where=engine.url, cause=refusal)
 
 
-def _dial(engine: Engine, seconds: float) -> socket.socket:
-    """Connect to the engine as its client does; it may take so long to answer."""
+def _left(deadline: float) -> float:
+    """How long the next step may take."""
+    return max(deadline - time.monotonic(), _TICK_SECONDS)
+
+
+def _dial(engine: Engine, deadline: float) -> socket.socket:
+    """Connect to the engine as its client does."""
     client = engine.client
     address = urlsplit(client.base_url)
     if address.scheme in ("http", "https"):
-        connection = socket.create_connection((address.hostname, address.port), seconds)
+        connection = socket.create_connection((address.hostname, address.port), _left(deadline))
+        connection.settimeout(_left(deadline))
         return _with_tls(client, connection, address.hostname or "") if address.scheme == "https" else connection
     scheme, _colon, path = engine.url.partition(":")
     if scheme not in ("unix", "http+unix"):
@@ -210,7 +219,7 @@ def _dial(engine: Engine, seconds: float) -> socket.socket:
             remedy="Run this on the engine's machine, or use a tcp: address with TLS",
         )
     connection = socket.socket(socket.AF_UNIX)
-    connection.settimeout(seconds)
+    connection.settimeout(_left(deadline))
     try:
         connection.connect("/" + path.lstrip("/"))
     except OSError:
@@ -231,16 +240,20 @@ def _with_tls(client: Any, connection: socket.socket, host_name: str) -> ssl.SSL
     return context.wrap_socket(connection, server_hostname=asserted or host_name)
 
 
-def _answer(connection: socket.socket) -> tuple[int, bytes]:
+def _answer(connection: socket.socket, deadline: float) -> tuple[int, bytes]:
     """The status of an HTTP answer, and what has come after its head."""
     read = b""
     while b"\r\n\r\n" not in read:
+        connection.settimeout(_left(deadline))
         data = connection.recv(_CHUNK_BYTES)
         if not data or len(read) > _HEAD_MAX_BYTES:
             raise OSError("the engine ended the connection without an answer")
         read += data
     head, _blank, rest = read.partition(b"\r\n\r\n")
-    return int(head.split(None, 2)[1]), rest
+    status = re.match(rb"HTTP/\S+ (\d{3})\b", head)
+    if not status:
+        raise OSError(f"what answers does not speak HTTP: {head[:100].decode(errors='replace')!r}")
+    return int(status[1]), rest
 
 
 def _refusal(connection: socket.socket, rest: bytes) -> str:

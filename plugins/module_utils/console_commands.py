@@ -63,6 +63,11 @@ def is_query(command: str) -> bool:
     return command.split()[0].lower() in QUERIES
 
 
+def ends_server(command: str) -> bool:
+    """Whether a command is the one that ends the server."""
+    return command.split()[0].lower() == "shutdown"
+
+
 def _quoted(argument: str) -> str:
     if '"' in argument:
         raise HakuError(

@@ -11,19 +11,27 @@ import time
 from dataclasses import dataclass
 
 from ansible_collections.haku.river.plugins.module_utils.console_answers import parse_answer
-from ansible_collections.haku.river.plugins.module_utils.console_commands import check_command, is_query
+from ansible_collections.haku.river.plugins.module_utils.console_commands import check_command, ends_server, is_query
 from ansible_collections.haku.river.plugins.module_utils.engine_interface import EngineInterface
-from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
+from ansible_collections.haku.river.plugins.module_utils.errors import EngineError, HakuError, NoConsole, NoInstance
 from ansible_collections.haku.river.plugins.module_utils.outcome import Outcome
+from ansible_collections.haku.river.plugins.module_utils.ranges import check_from_zero
+
+# A server may end once to update itself, and be started again by the engine.
+_RESTARTS_MAX = 2
 
 
 @dataclass(frozen=True)
 class Asking:
-    """What to type, and what to expect: a regular expression that has to be found in the answer."""
+    """What to type, and what to expect: a regular expression that has to be found in the answer.
+
+    `ends_server` says of a command that is not known as such that the server ends by it.
+    """
 
     name: str
     command: str
     raw: bool = False
+    ends_server: bool = False
     timeout_seconds: float = 10
     expect: str | None = None
     retries: int = 0
@@ -32,8 +40,7 @@ class Asking:
     def __post_init__(self) -> None:
         """Raise `HakuError` for what cannot be typed, or expected."""
         check_command(self.command, self.raw)
-        if self.retries < 0 or self.delay_seconds < 0:
-            raise HakuError("retries and delay cannot be below 0")
+        check_from_zero(answer_timeout=self.timeout_seconds, retries=self.retries, delay=self.delay_seconds)
         try:
             re.compile(self.expect or "")
         except re.error as error:
@@ -46,14 +53,14 @@ class Asking:
     @property
     def changes(self) -> bool:
         """Whether the command may change something; of a raw one nobody knows."""
-        return self.raw or not is_query(self.command)
+        return self.raw or self.ends_server or not is_query(self.command)
 
 
 def run_console_command(interface: EngineInterface, asking: Asking, check_mode: bool) -> Outcome:
     """Type the command, again and again if it has to be; in check mode only if it changes nothing."""
     if check_mode and asking.changes:
         answer, attempts = None, None
-        interface.existing(asking.name)
+        interface.check_console(asking.name, asking.ends_server or ends_server(asking.command))
     else:
         answer, attempts = _ask(interface, asking)
     return Outcome(
@@ -70,13 +77,25 @@ def run_console_command(interface: EngineInterface, asking: Asking, check_mode: 
 
 def _ask(interface: EngineInterface, asking: Asking) -> tuple[str, int]:
     failure = HakuError("")
+    restarts: int | None = None
     for attempt in range(1, asking.retries + 2):
         if attempt > 1:
             time.sleep(asking.delay_seconds)
         try:
-            answer = interface.execute_command(asking.name, asking.command, asking.timeout_seconds, asking.raw)
+            answer = _type(interface, asking)
+        except (NoInstance, NoConsole):
+            raise
         except HakuError as error:
             failure = error
+            now = _restarts(interface, asking)
+            restarts = now if restarts is None else restarts
+            if now is not None and restarts is not None and now - restarts >= _RESTARTS_MAX:
+                raise HakuError(
+                    f"{asking.name} ends again and again, and does not answer {asking.command.split()[0]!r}",
+                    where=interface.engine.url,
+                    cause=f"the engine had to start it {now - restarts} times in the meantime. {error.what}",
+                    remedy=f"See its log: docker logs {asking.name}",
+                ) from error
             continue
         if asking.expect is None or re.search(asking.expect, answer, re.MULTILINE):
             return answer, attempt
@@ -87,3 +106,18 @@ def _ask(interface: EngineInterface, asking: Asking) -> tuple[str, int]:
             remedy="Give it more time with retries and delay, or expect something else",
         )
     raise failure
+
+
+def _type(interface: EngineInterface, asking: Asking) -> str:
+    if asking.ends_server:
+        return interface.shut_down(asking.name, asking.command, asking.timeout_seconds)
+    return interface.execute_command(asking.name, asking.command, asking.timeout_seconds, asking.raw)
+
+
+def _restarts(interface: EngineInterface, asking: Asking) -> int | None:
+    """How often the engine has had to start it again; None if it cannot be asked just now."""
+    try:
+        found = interface.find(asking.name, asking.timeout_seconds)
+    except EngineError:
+        return None
+    return None if found is None else found.get("RestartCount") or 0

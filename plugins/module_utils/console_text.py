@@ -7,7 +7,8 @@
 A prompt is an unfinished line that is written anew whenever a line was read, also an empty one. So after a command and
 two empty lines the answer ends where the same prompt stands three times in a row. This holds whatever the prompt is,
 whether or not the terminal shows what is typed, and for answers that have lines like a prompt. Log lines may come
-between two prompts; then more empty lines are sent.
+between two prompts; then more empty lines are sent. An answer may have such a row as well, as people give names to
+worlds and to themselves; so one more empty line has to bring one more prompt and nothing else.
 """
 
 from __future__ import annotations
@@ -27,19 +28,22 @@ PROMPT_MAX = 200
 """How many characters a prompt may have."""
 
 _TAIL = 8192
+# A prompt may have a space behind, and the terminal's newline.
+_ROW_MAX = RUN * (PROMPT_MAX + 2)
 # The same prompt in a row, with a log line behind. It has a letter or digit, or `### ` would be three of them.
 _ROW = re.compile(
     rf"^(?P<prompt>(?=\W*\w)[^\n]{{1,{PROMPT_MAX}}}?[>:#$%»\]] ?)" + r"\n*(?P=prompt)" * (RUN - 1) + r"(?!\n)",
     re.MULTILINE,
 )
 
-# ECMA-48, as terminals read it: control sequences, strings (with xterm's BEL as their end), other escapes.
+# ECMA-48, as terminals read it: control sequences, strings (with xterm's BEL as their end), other escapes. Names may
+# have the beginning of a string, which must not hide the lines behind it, or an ESC that begins nothing.
 _ESCAPE = re.compile(
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[PX^_][^\x1b]*\x1b\\|[ -/]*[0-~])"
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(?:\x07|\x1b\\)|[PX^_][^\x1b\n]*\x1b\\|[ -/]*[0-~]|)"
     r"|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f]"
 )
 _EMPTY_LINE = re.compile(r"(?<=\n)\n")
-_UNFINISHED_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|\][^\x07\x1b]*\x1b?|[PX^_][^\x1b]*\x1b?|[ -/]*)\Z")
+_UNFINISHED_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|\][^\x07\x1b\n]*\x1b?|[PX^_][^\x1b\n]*\x1b?|[ -/]*)\Z")
 _ESCAPE_MAX = 4096
 
 
@@ -79,6 +83,15 @@ class Transcript:
         """All of it."""
         return "".join(self._parts)
 
+    @property
+    def length(self) -> int:
+        """How many characters that is."""
+        return self._length
+
+    def since(self, place: int) -> str:
+        """What came behind that many characters, without the empty lines that it begins with."""
+        return self.text[place:].lstrip("\n")
+
     def expect(self, prompt: str) -> None:
         """Count this prompt, also in what has come already."""
         self.prompt = prompt
@@ -86,13 +99,19 @@ class Transcript:
         self._prompt = re.compile(re.escape(prompt))
         # Where the last one ends that stands anywhere, how many in a row those are, and the same of the server's own.
         self._last_end = self._own_end = self._last_row = self._own_row = 0
-        self._count(self.text, 0, 0)
+        self._count(self.text, 0)
+
+    def expect_mark(self) -> None:
+        """Expect no more of the prompt than what it repeats, as `x>` in `x>x>`."""
+        mark = _repeated(self.prompt)
+        if mark != self.prompt:
+            self.expect(mark)
 
     def add(self, stream: int, data: bytes) -> None:
         """Take what came next on one of the streams."""
         text = self._cleaners.setdefault(stream, Cleaner()).clean(data)
-        overlap = self._tail[-2 * PROMPT_MAX - 1 :]
-        self._count(overlap + text, len(overlap), self._length - len(overlap))
+        overlap = self._tail[-_ROW_MAX:]
+        self._count(overlap + text, self._length - len(overlap))
         self._parts.append(text)
         self._length += len(text)
         self._tail = (self._tail + text)[-_TAIL:]
@@ -109,10 +128,21 @@ class Transcript:
 
         Of a prompt such as `>>` this sees one mark only, which is not another.
         """
-        other = self._other
-        if other and self.prompt and self.prompt == other * (len(self.prompt) // len(other)):
-            return None
-        return other
+        return None if self._other and self._other == _repeated(self.prompt) else self._other
+
+    def is_prompt(self, reply: str) -> bool:
+        """Whether that is the expected prompt, maybe with a log line behind."""
+        behind = ("\n", _repeated(self.prompt))
+        return reply.startswith(self.prompt) and not reply.startswith(behind, len(self.prompt))
+
+    def may_become_prompt(self, reply: str) -> bool:
+        """Whether that is the beginning of the expected prompt, or nothing yet."""
+        return self.prompt.startswith(reply)
+
+    def is_marks(self, reply: str) -> bool:
+        """Whether that is what the prompt repeats, however often, and nothing else."""
+        marks, mark = reply.replace("\n", ""), _repeated(self.prompt)
+        return bool(marks) and marks == mark * (len(marks) // len(mark))
 
     def shows_typing(self) -> bool:
         """Whether empty lines that were typed are to be seen, so that a command is seen as well."""
@@ -142,11 +172,9 @@ class Transcript:
         inside = typed_lines - 1 - around - between
         return _EMPTY_LINE.sub("", inner, count=inside) if inside > 0 else inner
 
-    def _count(self, text: str, counted: int, offset: int) -> None:
-        """Count the prompts in `text`, which begins at `offset` of all; the first `counted` characters were before."""
-        for place in self._prompt.finditer(text) if self.prompt else ():
-            if place.end() <= counted:
-                continue
+    def _count(self, text: str, offset: int) -> None:
+        """Count the prompts in `text`, which begins at `offset` of all, that were not counted before."""
+        for place in self._prompt.finditer(text, max(self._last_end - offset, 0)) if self.prompt else ():
             between = text[max(self._last_end - offset, 0) : place.start()]
             self._last_row = 1 if between.strip("\n") else self._last_row + 1
             self._last_end = offset + place.end()
@@ -166,6 +194,11 @@ class Transcript:
                 return prompt
         found = _ROW.search(text)
         return found["prompt"] if found else None
+
+
+def _repeated(prompt: str) -> str:
+    """The shortest text that makes up a prompt when it is repeated: where the prompt fits into two of itself."""
+    return prompt[: (prompt + prompt).find(prompt, 1)] if prompt else ""
 
 
 class _Line(NamedTuple):

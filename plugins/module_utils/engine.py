@@ -39,6 +39,8 @@ _LONG_CALL_SECONDS = 6 * 3600
 _MEET_SECONDS = 1.0
 _REST_SECONDS = 10.0
 _POLL_SECONDS = 0.05
+# Sockets take no time for an order not to wait.
+_LEAST_SECONDS = 0.1
 # What `read_files` takes into memory: configuration and keys, not data.
 _FILES_BYTES_MAX = 4 << 20
 
@@ -185,14 +187,22 @@ class Engine:
 
     # Containers
 
-    def find_container(self, name: str) -> dict[str, Any] | None:
-        """Return what `docker inspect` says of the container, or None."""
+    def find_container(self, name: str, seconds: float | None = None) -> dict[str, Any] | None:
+        """Return what `docker inspect` says of the container, or None; the engine may be silent for `seconds`."""
         with self.saying(f"Cannot inspect container {name}"):
             try:
-                found: dict[str, Any] = self.client.inspect_container(name)
+                found: dict[str, Any] = self._inspect(name, seconds)
             except NotFound:
                 return None
             return podman.container_answer(found) if self.is_podman else found
+
+    def _inspect(self, name: str, seconds: float | None) -> Any:
+        if seconds is None:
+            return self.client.inspect_container(name)
+        # The SDK's own call takes no time.
+        address = self.client._url("/containers/{0}/json", name)
+        answer = self.client._get(address, timeout=min(max(seconds, _LEAST_SECONDS), self.client.timeout))
+        return self.client._result(answer, json=True)
 
     def run_configuration(self, answer: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
         """What an image made of a container has to say; `answer` inspects it, `base` is its image's configuration."""
@@ -314,7 +324,8 @@ class Engine:
         """The end of what the container's process wrote to standard output and standard error."""
         with self.saying(f"Cannot read the log of container {container}"):
             log: bytes = self.client.logs(container, stdout=True, stderr=True, tail=lines)
-        return log.decode(errors="replace").strip()
+        # Its first line may be indented.
+        return log.decode(errors="replace").rstrip().lstrip("\r\n")
 
     def changed_paths(self, container: str) -> tuple[str, ...]:
         """What differs from the container's image, as `docker diff` lists it: added, changed and deleted paths."""

@@ -8,14 +8,21 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Sequence
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from ansible_collections.haku.river.plugins.module_utils.connect import Attempt
-from ansible_collections.haku.river.plugins.module_utils.console import Console
-from ansible_collections.haku.river.plugins.module_utils.console_commands import SUPPORTED_COMMANDS, check_command
+from ansible_collections.haku.river.plugins.module_utils.console import Console, check_console
+from ansible_collections.haku.river.plugins.module_utils.console_commands import (
+    SUPPORTED_COMMANDS,
+    check_command,
+    ends_server,
+)
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
-from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
+from ansible_collections.haku.river.plugins.module_utils.errors import HakuError, NoInstance
 from ansible_collections.haku.river.plugins.module_utils.interface import ExternalSystemInterface
 from ansible_collections.haku.river.plugins.module_utils.program import Ended, run_program
 from ansible_collections.haku.river.plugins.module_utils.running import ALIVE, keeps_running
@@ -34,7 +41,9 @@ class EngineInterface(ExternalSystemInterface):
     def __init__(self, engine: Engine, attempts: Sequence[Attempt]) -> None:
         self.attempts = tuple(attempts)
         self.engine = engine
+        # By the containers' IDs: a name may be another container's the next time.
         self._consoles: dict[str, Console] = {}
+        self._users: Counter[str] = Counter()
         self._turn = threading.Lock()
 
     @property
@@ -81,15 +90,21 @@ class EngineInterface(ExternalSystemInterface):
         # Terminals write \r\n, of which Podman's log may lose the second half.
         return self.engine.last_words(found["Id"], tail).replace("\r\n", "\n").replace("\r", "\n")
 
-    def find(self, instance_name: str) -> dict[str, Any] | None:
-        """What `docker inspect` says of the instance, or None."""
-        return self.engine.find_container(instance_name) if self.validate_instance_name(instance_name) else None
+    def check_console(self, instance_name: str, may_end: bool = False) -> None:
+        """Raise `HakuError` unless a command can be typed into its console, or one that `may_end` the server."""
+        check_console(self.engine, instance_name, self.existing(instance_name), may_end)
 
-    def existing(self, instance_name: str) -> dict[str, Any]:
-        """What `docker inspect` says of the instance; raises `HakuError` if there is none."""
-        found = self.find(instance_name)
+    def find(self, instance_name: str, timeout: float | None = None) -> dict[str, Any] | None:
+        """What `docker inspect` says of the instance, or None; the engine may be silent for `timeout` seconds."""
+        if not self.validate_instance_name(instance_name):
+            return None
+        return self.engine.find_container(instance_name, timeout)
+
+    def existing(self, instance_name: str, timeout: float | None = None) -> dict[str, Any]:
+        """What `docker inspect` says of the instance, as `find`; raises `NoInstance` if there is none."""
+        found = self.find(instance_name, timeout)
         if found is None:
-            raise HakuError(
+            raise NoInstance(
                 f"There is no instance {instance_name!r}",
                 where=self.engine.url,
                 remedy="Look at the list of instances, also for one on another engine or of another user",
@@ -131,11 +146,14 @@ class EngineInterface(ExternalSystemInterface):
         Commands that are not in `get_supported_commands` are refused, unless they are `raw`.
         """
         check_command(command, raw)
-        return self._console(instance_name).ask(command, timeout, may_end=command.split()[0].lower() == "shutdown")
+        return self._type(instance_name, command, timeout, ends_server(command))
 
     def shut_down(self, instance_name: str, command: str, timeout: float) -> str:
-        """Type the command that ends the server, whatever it is called, and return what the server still says."""
-        return self._console(instance_name).ask(command, timeout, may_end=True)
+        """Type the command that ends the server, whatever it is called, and return what the server still says.
+
+        The server need not have a prompt.
+        """
+        return self._type(instance_name, command, timeout, may_end=True)
 
     def run_program(self, instance_name: str, argv: Sequence[str], timeout: float = 60) -> Ended:
         """Run a program inside the container, beside the server, and wait for it: another thing than a command."""
@@ -145,6 +163,7 @@ class EngineInterface(ExternalSystemInterface):
         with self._turn:
             while self._consoles:
                 self._consoles.popitem()[1].close()
+            self._users.clear()
         self.engine.client.close()
 
     def _thaw(self, found: dict[str, Any]) -> None:
@@ -152,20 +171,46 @@ class EngineInterface(ExternalSystemInterface):
         if found["State"]["Status"] == "paused":
             self.engine.unpause(found["Id"])
 
-    def _console(self, instance_name: str) -> Console:
-        """The console of an instance. One that is connected needs no second look: its container is still there."""
+    def _type(self, instance_name: str, command: str, timeout: float, may_end: bool) -> str:
+        deadline = time.monotonic() + timeout
+        with self._console(instance_name, timeout) as console:
+            return console.ask(command, timeout, may_end, deadline)
+
+    @contextmanager
+    def _console(self, instance_name: str, timeout: float) -> Iterator[Console]:
+        """Give the console of an instance, which stays connected for the next command if it can."""
+        console = self._connected(instance_name) or self._found(instance_name, timeout)
+        try:
+            yield console
+        finally:
+            with self._turn:
+                self._users[console.container_id] -= 1
+                self._close_ended()
+
+    def _connected(self, container_id: str) -> Console | None:
+        """The console of a container by its ID if it is there, and with it the container: no look is needed."""
         with self._turn:
-            known = self._consoles.get(instance_name)
-            if known is not None and known.is_connected:
-                return known
-        found = self.existing(instance_name)
+            console = self._consoles.get(container_id)
+            if console is None or not console.is_connected:
+                return None
+            self._users[container_id] += 1
+            return console
+
+    def _found(self, instance_name: str, timeout: float) -> Console:
+        found = self.existing(instance_name, timeout)
+        container_id = found["Id"]
         with self._turn:
-            known = self._consoles.get(instance_name)
-            if known is None or known.container_id != found["Id"]:
-                if known is not None:
-                    known.close()
-                known = self._consoles[instance_name] = Console(self.engine, found["Name"].lstrip("/"), found["Id"])
-            return known
+            if container_id not in self._consoles:
+                self._consoles[container_id] = Console(self.engine, found["Name"].lstrip("/"), container_id)
+            self._users[container_id] += 1
+            return self._consoles[container_id]
+
+    def _close_ended(self) -> None:
+        """Let go of the consoles whose servers have ended, or that did not work, unless somebody waits for one."""
+        for container_id, console in list(self._consoles.items()):
+            if self._users[container_id] <= 0 and not console.is_connected:
+                self._consoles.pop(container_id).close()
+                del self._users[container_id]
 
 
 def is_alive(found: dict[str, Any]) -> bool:

@@ -39,6 +39,14 @@ class Refused(EngineError):
     """The engine understood and said no, so that another way of asking may get a yes."""
 
 
+class NoInstance(HakuError):
+    """There is no such container."""
+
+
+class NoConsole(HakuError):
+    """Nothing can be typed into that container, however long somebody waits."""
+
+
 class ArchiveError(HakuError):
     """A tarball is not what it should be: cut short, corrupted, not an image, hostile."""
 

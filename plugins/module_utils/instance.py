@@ -18,7 +18,8 @@ from ansible_collections.haku.river.plugins.module_utils.instance_stop import St
 from ansible_collections.haku.river.plugins.module_utils.outcome import Outcome
 from ansible_collections.haku.river.plugins.module_utils.podman_interface import PodmanInterface
 from ansible_collections.haku.river.plugins.module_utils.program import Ended
-from ansible_collections.haku.river.plugins.module_utils.running import ALIVE
+from ansible_collections.haku.river.plugins.module_utils.ranges import check_from_zero
+from ansible_collections.haku.river.plugins.module_utils.running import ALIVE, keeps_running
 
 INTERFACE_OPTIONS: dict[str, dict[str, Any]] = {
     "engine": {"type": "str", "choices": ["docker", "podman"], "default": "docker"},
@@ -37,6 +38,10 @@ class Wish:
     stopping: Stopping = field(default_factory=Stopping)
     program: tuple[str, ...] = ()
     program_seconds: int = 60
+
+    def __post_init__(self) -> None:
+        """Raise `HakuError` for a time that cannot be."""
+        check_from_zero(exec_timeout=self.program_seconds)
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,8 @@ def manage_instance(interface: EngineInterface, wish: Wish, check_mode: bool) ->
     found = interface.existing(wish.name)
     there = interface.get_instance_status(found["Id"])
     decided = plan(there["status"], wish)
+    if wish.state == "started" and not decided.starts and not _keeps_running(interface, found):
+        raise _not_running(interface, found, wish.name)
     done = None if check_mode else apply(interface, found, decided, wish)
     stopped_by = None if done is None and decided.stops else [it.as_result() for it in done.stopped_by] if done else []
     ended = asdict(done.ended) if done and done.ended else {"rc": None, "stdout": None, "stderr": None}
@@ -108,6 +115,11 @@ def apply(interface: EngineInterface, found: dict[str, Any], decided: Plan, wish
     if not decided.runs:
         return Done(tuple(stopped_by))
     return Done(tuple(stopped_by), interface.run_program(found["Id"], wish.program, wish.program_seconds))
+
+
+def _keeps_running(interface: EngineInterface, found: dict[str, Any]) -> bool:
+    """Whether a running instance will still run: one that ends again and again runs in between."""
+    return not found.get("RestartCount") or keeps_running(interface.engine, found["Id"])
 
 
 def _actions(decided: Plan, wish: Wish) -> list[str]:

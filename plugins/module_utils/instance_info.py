@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible_collections.haku.river.plugins.module_utils.engine_interface import EngineInterface
 from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
+from ansible_collections.haku.river.plugins.module_utils.ranges import check_from_zero
 
 
 def described_instances(interface: EngineInterface, name: str | None, tail: int) -> list[dict[str, Any]]:
@@ -17,6 +18,7 @@ def described_instances(interface: EngineInterface, name: str | None, tail: int)
 
     Of all, a log that cannot be read is None; of one, raises `HakuError`.
     """
+    check_from_zero(tail=tail)
     if name is None:
         return [{**each, "logs": _readable_logs(interface, each["id"], tail)} for each in interface.list_instances()]
     listed = [interface.get_instance_status(name)] if interface.instance_exists(name) else []

@@ -14,6 +14,7 @@ from typing import Any
 from ansible_collections.haku.river.plugins.module_utils.console_commands import check_line
 from ansible_collections.haku.river.plugins.module_utils.engine_interface import EngineInterface
 from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
+from ansible_collections.haku.river.plugins.module_utils.ranges import check_from_zero
 from ansible_collections.haku.river.plugins.module_utils.running import ALIVE, keeps_running
 
 _POLL_SECONDS = 0.1
@@ -29,7 +30,8 @@ class Stopping:
     signal_seconds: int = 10
 
     def __post_init__(self) -> None:
-        """Raise `HakuError` for a command that cannot be typed; found out later, a server would be stopped unsaved."""
+        """Raise `HakuError` for what cannot be typed or waited for; else a server might be stopped unsaved."""
+        check_from_zero(grace_period=self.grace_seconds, stop_timeout=self.signal_seconds)
         if self.shutdown_command:
             check_line(self.shutdown_command)
 

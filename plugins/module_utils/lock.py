@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -64,6 +65,16 @@ def open_lock(path: Path) -> int:
         return os.open(path, flags)
     except FileNotFoundError:
         return os.open(path, flags | os.O_CREAT, 0o666)
+
+
+def open_own_lock(path: Path) -> int:
+    """Open a lock's file whose content is to be trusted; raises `PermissionError` if another user has made it."""
+    descriptor = open_lock(path)
+    owner = os.fstat(descriptor).st_uid
+    if owner not in (os.geteuid(), 0):
+        os.close(descriptor)
+        raise PermissionError(errno.EPERM, f"it belongs to user {owner}; remove it")
+    return descriptor
 
 
 def _acquire(descriptor: int, path: Path, timeout_seconds: float, what: str) -> None:

@@ -30,6 +30,7 @@ attributes:
     support: full
     details:
       - Commands that only tell something are typed in check mode as well; others are not, and what they answer is null.
+      - A container that is missing, does not run or has no open standard input is an error in check mode, too.
   diff_mode:
     description: What a command changes, only the server knows.
     support: none
@@ -68,6 +69,14 @@ options:
       - Type the command even if it is not a known one, as for other servers than Resonite's.
     type: bool
     default: false
+  ends_server:
+    description:
+      - Say of a command that the server ends by it, as by the C(stop) of other servers than Resonite's; of C(shutdown)
+        this is known. The server's last words are the answer then, and that it ends is no error.
+      - If the server shows no prompt within five seconds, or half of O(answer_timeout), it need not have one. The
+        command is typed all the same, and the end is waited for.
+    type: bool
+    default: false
   answer_timeout:
     description:
       - How long the answer may take, in seconds.
@@ -83,6 +92,8 @@ options:
     description:
       - How often to try again if there is no answer, for example because the server is still starting, or if it is not
         as expected.
+      - A container that is missing or has no open standard input is not tried again, and neither is one that the engine
+        has had to start twice again in the meantime.
     type: int
     default: 0
   delay:
@@ -130,11 +141,25 @@ EXAMPLES = r"""
     arguments: [bot@example.org]
     secret_arguments: ["{{ vault_password }}"]
 
-- name: Ask a Minecraft server
+- name: Ask a server of another kind, which has to show a prompt
+  haku.river.haku_console:
+    name: factory
+    command: players
+    raw: true
+
+# Minecraft's own server shows no prompt. It can be told to end; to ask it, its image needs a client such as rcon-cli.
+- name: Have a Minecraft server end
   haku.river.haku_console:
     name: minecraft
-    command: list
+    command: stop
     raw: true
+    ends_server: true
+    answer_timeout: 120
+
+- name: Ask a Minecraft server
+  haku.river.haku_instance:
+    name: minecraft
+    exec: [rcon-cli, list]
 """
 
 RETURN = r"""
@@ -157,7 +182,9 @@ parsed:
   type: raw
   sample: {name: World, session_id: S-87fe7d8f-6571-4c6a-938b-21c0757afab8, current_users: 2}
 attempts:
-  description: How often the command was typed until it had this answer. Null if RV(answer) is.
+  description:
+    - How often it was tried until there was this answer, with the tries in which nothing could be typed. Null if
+      RV(answer) is.
   returned: success
   type: int
   sample: 1
@@ -178,6 +205,7 @@ def main() -> None:
         "arguments": {"type": "list", "elements": "str"},
         "secret_arguments": {"type": "list", "elements": "str", "no_log": True},
         "raw": {"type": "bool", "default": False},
+        "ends_server": {"type": "bool", "default": False},
         "answer_timeout": {"type": "float", "default": 10},
         "expect": {"type": "str", "aliases": ["until"]},
         "retries": {"type": "int", "default": 0},
@@ -197,7 +225,7 @@ def main() -> None:
             command=compose(asked["command"], arguments),
             timeout_seconds=asked["answer_timeout"],
             delay_seconds=asked["delay"],
-            **pick(asked, ("raw", "expect", "retries")),
+            **pick(asked, ("raw", "ends_server", "expect", "retries")),
         )
         with open_interface(asked["engine"], pick(asked, ENGINE_OPTIONS)) as interface:
             return run_console_command(interface, asking, module.check_mode)

@@ -42,7 +42,8 @@ options:
     required: true
   state:
     description:
-      - V(started) has it run, and keep running for a second. A paused one goes on.
+      - V(started) has it run, and keep running for a second. A paused one goes on. One that ends again and again, and
+        that a restart policy starts, is an error.
       - V(stopped) has it not run.
       - V(restarted) stops it as V(stopped) does if it runs, and starts it. This is a change in every run.
       - If this is not set, its state stays as it is.
@@ -51,6 +52,7 @@ options:
   shutdown_command:
     description:
       - The console command that ends the server. If this is empty, the console is left alone.
+      - It is typed also if the server shows no prompt, after five seconds or half of O(grace_period).
       - It has to be one line, without control characters.
     type: str
     default: shutdown
@@ -91,6 +93,12 @@ EXAMPLES = r"""
     name: resonite
     state: stopped
     grace_period: 120
+
+- name: Stop a Minecraft server
+  haku.river.haku_instance:
+    name: minecraft
+    state: stopped
+    shutdown_command: stop
 
 - name: Restart a server that has no console
   haku.river.haku_instance:

@@ -7,18 +7,21 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.haku.river.plugins.module_utils.connect import EngineSettings
 from ansible_collections.haku.river.plugins.module_utils.docker_interface import DockerInterface
 from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
+from ansible_collections.haku.river.plugins.module_utils.lock import local_path
 
 from tests.integration.modules import CHECKOUT, fail, run_module, start_module, succeed, until
 from tests.integration.servers import Server, server, without_logs
@@ -84,7 +87,7 @@ def test_the_answer_is_what_stands_between_the_command_and_the_next_prompt(asked
 
 
 def test_a_prompt_that_changes_is_recognised(asked: Ask) -> None:
-    for world in ("Other", "My World - do not join", "World", "x"):
+    for world in ("Other", "My World - do not join", "World", ">", ">>>", "x>x", "x"):
         assert asked(f'name "{world}"') == ""
         assert asked("worlds") == f"[0] {world}\tUsers: 2\tPresent: 1\tAccessLevel: RegisteredUsers\tMaxUsers: 6"
 
@@ -105,6 +108,14 @@ def test_a_prompt_may_be_one_mark_again_and_again(engines: dict[str, Engine], te
 
 def test_lines_of_an_answer_that_look_like_the_prompt_stay(asked: Ask) -> None:
     assert asked("description x") == "World>\nWorld>a\nWorld>\nWorld>b\ndone"
+    command, answer = message("after")
+    assert asked(command) == answer
+
+
+@pytest.mark.parametrize("prompt", ["World>", "a:"])
+def test_what_looks_like_the_end_of_an_answer_in_its_middle_does_not_end_it(asked: Ask, prompt: str) -> None:
+    assert asked("status").startswith("Name: World\n")
+    assert asked(f"dynamicimpulse forge {prompt}") == f"{prompt * 3}\tPresent\nthe rest"
     command, answer = message("after")
     assert asked(command) == answer
 
@@ -132,6 +143,12 @@ def test_an_answer_need_not_end_with_a_newline(quiet: Server) -> None:
     with interface(quiet) as docker:
         assert docker.execute_command(quiet.name, "save") == "Saved."
         assert docker.execute_command(quiet.name, "sessionid") == "Unknown command: sessionid"
+
+
+def test_a_command_may_read_a_line_itself(asked: Ask) -> None:
+    assert asked("log") == "The log follows; press Enter to leave it\nThe log ends"
+    command, answer = message("after")
+    assert asked(command) == answer
 
 
 @pytest.mark.parametrize(
@@ -167,10 +184,11 @@ def test_each_of_10000_answers_to_8_callers_belongs_to_its_question(
         interface(running) as docker,
         ThreadPoolExecutor(8) as pool,
     ):
+        container_id = docker.get_instance_status(running.name)["id"]
 
         def ask(number: int) -> str | None:
             command, expected = message(number)
-            answer = docker.execute_command(running.name, command, 120)
+            answer = docker.execute_command(container_id, command, 120)
             return None if without_logs(answer) == expected else answer
 
         assert [wrong for wrong in pool.map(ask, range(questions)) if wrong is not None] == []
@@ -251,6 +269,56 @@ def test_who_waits_for_the_console_is_told_when_the_time_is_up(quiet: Server) ->
         assert sleeping.result() == "slept 3"
 
 
+def test_a_console_that_is_closed_in_use_says_so(quiet: Server) -> None:
+    with interface(quiet) as docker, interface(quiet) as other, ThreadPoolExecutor() as pool:
+        docker.execute_command(quiet.name, "status")
+        sleeping = pool.submit(docker.shut_down, quiet.name, "dynamicimpulse sleep 2", 30)
+        until(lambda: not sleeping.running() or "sleep 2" in quiet.engine.docker("logs", quiet.name))
+        docker.cleanup()
+        with pytest.raises(HakuError, match="The console of console-quiet was closed while it was used"):
+            sleeping.result()
+        command, answer = message("after")
+        assert other.execute_command(quiet.name, command, 30) == answer
+
+
+def test_a_command_goes_to_the_container_that_has_the_name_now(quiet: Server) -> None:
+    with interface(quiet) as docker:
+        docker.execute_command(quiet.name, "name Former")
+        quiet.engine.docker("rename", quiet.name, "console-former")
+        try:
+            with server(quiet.engine, quiet.name):
+                assert "[0] World" in docker.execute_command(quiet.name, "worlds", 30)
+                assert "[0] Former" in docker.execute_command("console-former", "worlds", 30)
+        finally:
+            quiet.engine.docker("rename", "console-former", quiet.name)
+
+
+def test_of_servers_that_ended_nothing_is_kept(quiet: Server) -> None:
+    def locks() -> int:
+        return sum(file.resolve().suffix == ".lock" for file in Path("/proc/self/fd").iterdir())
+
+    before = locks()
+    with interface(quiet) as docker:
+        for number in range(2):
+            with server(quiet.engine, f"console-passing-{number}") as passing:
+                docker.execute_command(passing.name, "status", 30)
+        docker.execute_command(quiet.name, "status", 30)
+        assert locks() == before + 1
+    assert locks() == before
+
+
+def test_a_lock_that_another_user_has_made_is_not_trusted(quiet: Server) -> None:
+    container_id = quiet.engine.docker("inspect", "--format", "{{.Id}}", quiet.name).strip()
+    path = local_path("console", container_id)
+    path.touch()
+    os.chown(path, 12345, 12345)
+    with interface(quiet) as docker:
+        with pytest.raises(HakuError, match=f"Cannot open the lock {path} .* it belongs to user 12345; remove it"):
+            docker.execute_command(quiet.name, "status")
+        path.unlink()
+        assert docker.execute_command(quiet.name, "sessionid", 30) == "Unknown command: sessionid"
+
+
 @pytest.mark.parametrize(
     "bad", ["status\nkick Bot", "status\r", "status\0", "say \x1b[2J", "a\x10\x11", "\u2028", "", " "]
 )
@@ -287,6 +355,21 @@ def test_a_server_that_dies_of_a_command_is_an_error_with_its_last_words(quiet: 
 def test_shutting_down_is_answered_by_the_last_words(quiet: Server) -> None:
     with interface(quiet) as docker:
         assert docker.execute_command(quiet.name, "shutdown") == "Shutting down\nBye"
+
+
+@pytest.mark.parametrize("terminal", [True, False], ids=["terminal", "pipes"])
+def test_a_server_without_a_prompt_can_be_told_to_end(engines: dict[str, Engine], terminal: bool) -> None:
+    with (
+        server(engines["d28"], "console-promptless", terminal=terminal, PROMPTLESS="1") as running,
+        interface(running) as docker,
+    ):
+        with pytest.raises(HakuError, match="The console of console-promptless shows no prompt"):
+            docker.execute_command(running.name, "status", 1)
+        sentence = "console-promptless has not ended in 2 s, though 'status' was typed: its console shows no prompt"
+        with pytest.raises(HakuError, match=sentence):
+            docker.shut_down(running.name, "status", 2)
+        assert docker.shut_down(running.name, "stop", 6) == "Shutting down\nBye"
+        assert running.status == "exited"
 
 
 @pytest.mark.parametrize(
@@ -339,14 +422,44 @@ def test_check_mode_asks_and_changes_nothing(quiet: Server) -> None:
     assert forecast["changed"]
     assert forecast["answer"] is None
     assert "[0] World" in succeed("haku_console", command="worlds", **quiet.options)["answer"]
+
+
+def test_check_mode_promises_nothing_that_cannot_be_typed(quiet: Server) -> None:
     assert "no instance" in fail("haku_console", check=True, command="save", **{**quiet.options, "name": "nobody"})
+    quiet.engine.docker("kill", quiet.name)
+    assert "console-quiet is exited" in fail("haku_console", check=True, command="save", **quiet.options)
+    with server(quiet.engine, "console-closed", options=(), BOOT="60") as closed:
+        assert "its standard input is closed" in fail("haku_console", check=True, command="save", **closed.options)
+
+
+def test_a_command_that_ends_the_server_is_answered_by_its_last_words(engines: dict[str, Engine]) -> None:
+    options: dict[str, Any] = {"command": "stop", "raw": True, "ends_server": True, "answer_timeout": 6}
+    with server(engines["d28"], "console-ending", PROMPTLESS="1") as running:
+        assert succeed("haku_console", check=True, **options, **running.options)["changed"]
+        assert running.status == "running"
+        told = succeed("haku_console", **options, **running.options)
+        assert (told["changed"], told["answer"], running.status) == (True, "Shutting down\nBye", "exited")
 
 
 def test_a_server_that_is_still_starting_is_waited_for(engines: dict[str, Engine]) -> None:
     with server(engines["d28"], "console-booting", BOOT="6") as running:
         options = {"command": "status", "answer_timeout": 1, **running.options}
         assert "shows no prompt" in fail("haku_console", **options)
-        told = succeed("haku_console", expect="^Current Users: [0-9]", retries=30, **options)
+        told = succeed("haku_console", until="^Current Users: [0-9]", retries=30, **options)
         assert told["attempts"] > 1
         sentence = fail("haku_console", expect="^Current Users: 7", retries=1, delay=0, **options)
         assert "is not as expected" in sentence
+
+
+def test_what_will_never_answer_is_not_waited_for(engines: dict[str, Engine]) -> None:
+    waiting: dict[str, Any] = {"command": "status", "answer_timeout": 5, "retries": 1000, "delay": 1}
+    nobody: dict[str, Any] = {"docker_host": engines["d28"].url, "name": "nobody"}
+    assert "There is no instance 'nobody'" in fail("haku_console", **waiting, **nobody)
+    with server(engines["d28"], "console-closed", options=(), BOOT="600") as closed:
+        assert "its standard input is closed" in fail("haku_console", **waiting, **closed.options)
+    options = ("--interactive", "--restart", "always")
+    with server(engines["d28"], "console-looping", options=options, BOOT="never") as looping:
+        sentence = fail("haku_console", **waiting, **looping.options)
+        assert sentence.startswith(
+            "console-looping ends again and again, and does not answer 'status': the engine had to"
+        )

@@ -143,6 +143,17 @@ def test_a_server_that_gives_up_is_not_taken_for_a_started_one(engines: dict[str
         assert "ValueError: could not convert string to float: 'never'" in result["msg"]
 
 
+def test_a_server_that_ends_again_and_again_is_not_taken_for_a_started_one(one: Server) -> None:
+    # Without an open standard input, it ends when it would read from it.
+    options = ("--restart", "always")
+    with server(one.engine, "instance-looping", terminal=False, options=options, BOOT="0.8") as looping:
+        until(lambda: one.engine.docker("inspect", "--format", "{{.RestartCount}}", looping.name).strip() != "0")
+        for check in (True, False):
+            until(lambda: looping.status == "running")
+            sentence = fail("haku_instance", check=check, state="started", **looping.options)
+            assert "instance-looping does not keep running" in sentence
+
+
 def test_podman_has_no_console_without_a_terminal(podman: Engine) -> None:
     with (
         server(podman, "instance", terminal=False) as running,
@@ -151,6 +162,9 @@ def test_podman_has_no_console_without_a_terminal(podman: Engine) -> None:
         with pytest.raises(HakuError, match="closes the console of instance when the first one who used it leaves"):
             interface.execute_command("instance", "status")
         assert running.status == "running"
+        # Leaving does no harm to what is to end.
+        (step,) = succeed("haku_instance", state="stopped", engine="podman", **running.options)["stopped_by"]
+        assert (step["step"], step["ended"], step["problem"]) == ("console", True, None)
 
 
 # The modules
@@ -299,6 +313,7 @@ def test_instances_are_listed_with_their_logs(running: Server) -> None:
     (found,) = succeed("haku_instance_info", tail=5, **running.options)["instances"]
     assert found["logs"].count("\n") == 4
     assert succeed("haku_instance_info", **{**running.options, "name": "nobody"})["instances"] == []
+    assert "tail is -1, and cannot be below 0" in fail("haku_instance_info", tail=-1, **running.options)
 
 
 def test_a_log_that_cannot_be_read_hides_nothing_else(one: Server) -> None:

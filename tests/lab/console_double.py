@@ -4,12 +4,13 @@
 
 """A server with a console like that of Resonite's headless one; runs inside a container, as `python3 -c`.
 
-Environment: WORLD, the name that its prompt shows; COLOURS, if prompt and log lines are coloured; LOGS, how many log
-lines come per second, at any moment; ECHO=late, if the server shows itself what was typed, when it reads it, and not
-the terminal; BOOT and SHUTDOWN, how long these take, and PACE, how long it waits before it reads a line, in seconds;
-STUBBORN, if it does not heed SIGTERM; RESONITE, if it insists on being run as the published images of Resonite's server
-are: on its configuration, which then says what worlds there are, on its user, and on a terminal. Then it keeps a record
-of itself among its logs; UNSAVED is a world that it cannot save.
+Environment: WORLD, the name that its prompt shows; PROMPTLESS, if it shows no prompt, and ends by `stop` as well;
+COLOURS, if prompt and log lines are coloured; LOGS, how many log lines come per second, at any moment; ECHO=late, if
+the server shows itself what was typed, when it reads it, and not the terminal; BOOT and SHUTDOWN, how long these take,
+and PACE, how long it waits before it reads a line, in seconds; STUBBORN, if it does not heed SIGTERM; RESONITE, if it
+insists on being run as the published images of Resonite's server are: on its configuration, which then says what worlds
+there are, on its user, and on a terminal. Then it keeps a record of itself among its logs; UNSAVED is a world that it
+cannot save.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from pathlib import Path
 
 COLOURS = bool(os.environ.get("COLOURS"))
 LATE_ECHO = os.environ.get("ECHO") == "late"
+PROMPTLESS = bool(os.environ.get("PROMPTLESS"))
 RESONITE = bool(os.environ.get("RESONITE"))
 
 CONFIGURATION = Path("/Config/Config.json")
@@ -91,6 +93,13 @@ def slow(argument: str) -> None:
         write(f"{argument}...\n")
 
 
+def forge(prompt: str) -> None:
+    """Write what looks like the end of the answer, as names do that people choose."""
+    write(f"{prompt * 3}\tPresent\n")
+    time.sleep(0.4)
+    write("the rest\n")
+
+
 def sleep(seconds: str) -> None:
     time.sleep(float(seconds))
     write(f"slept {seconds}\n")
@@ -110,7 +119,8 @@ class Server:
 
     def run(self) -> None:
         while self.running:
-            write(f"{self.world}>", 32)
+            if not PROMPTLESS:
+                write(f"{self.world}>", 32)
             time.sleep(float(os.environ.get("PACE", "0")))
             line = sys.stdin.readline()
             if not line:
@@ -123,7 +133,7 @@ class Server:
 
     def obey(self, command: str, arguments: list[str]) -> None:
         if command == "dynamicimpulse":
-            {"big": big, "slow": slow, "sleep": sleep}[arguments[0]](arguments[1])
+            {"big": big, "slow": slow, "forge": forge, "sleep": sleep}[arguments[0]](arguments[1])
         elif command == "status":
             write(
                 f"Name: {self.world}\nSessionID: S-87fe7d8f\nCurrent Users: 2\nPresent Users: 1\nMax Users: 6\n"
@@ -153,7 +163,11 @@ class Server:
         elif command == "save":
             note(f"save {self.world}")
             write("Saved.")  # without the end of a line
-        elif command == "shutdown":
+        elif command == "log":
+            write("The log follows; press Enter to leave it\n")
+            sys.stdin.readline()
+            write("The log ends\n")
+        elif command == "shutdown" or (command == "stop" and PROMPTLESS):
             note("shutdown")
             write("Shutting down\n")
             time.sleep(float(os.environ.get("SHUTDOWN", "0.2")))

@@ -6,6 +6,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from ansible_collections.haku.river.plugins.module_utils.console_answers import parse_answer, parse_status, parse_users
 from ansible_collections.haku.river.plugins.module_utils.console_commands import (
@@ -14,7 +18,9 @@ from ansible_collections.haku.river.plugins.module_utils.console_commands import
     compose,
     is_query,
 )
+from ansible_collections.haku.river.plugins.module_utils.console_run import Asking
 from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
+from ansible_collections.haku.river.plugins.module_utils.instance import Wish
 from ansible_collections.haku.river.plugins.module_utils.instance_stop import Stopping
 
 # What the server's documentation and its users show; names may hold nearly anything.
@@ -42,9 +48,18 @@ def test_arguments_with_spaces_are_quoted() -> None:
     assert "s3" not in str(refused.value)
 
 
+def test_the_commands_of_the_server_are_known() -> None:
+    documented = """
+        status users worlds focus sessionurl sessionid friendrequests acceptfriendrequest listbans
+        kick ban unban silence unsilence respawn role invite message save close restart name
+        description accesslevel maxusers tickrate hidefromlisting awaykickinterval dynamicimpulse
+        spawn import gc login logout saveconfig debugworldstate log shutdown
+    """
+    assert sorted(SUPPORTED_COMMANDS) == sorted(documented.split())
+
+
 def test_commands_are_known_in_any_case() -> None:
     assert check_command("friendRequests", raw=False) == "friendRequests"
-    assert len(SUPPORTED_COMMANDS) == len(set(SUPPORTED_COMMANDS)) == 38
     assert is_query("Status")
     assert not is_query("save")
 
@@ -59,6 +74,22 @@ def test_a_server_is_not_stopped_by_a_command_that_cannot_be_typed(command: str)
     with pytest.raises(HakuError, match=r"would end the line|is not a command"):
         Stopping(shutdown_command=command)
     assert Stopping(shutdown_command="").shutdown_command == ""
+
+
+@pytest.mark.parametrize("number", [-1, -0.5, math.nan, math.inf])
+def test_a_time_below_zero_is_refused_by_its_name(number: Any) -> None:
+    makers: dict[str, Callable[[], object]] = {
+        "grace_period": lambda: Stopping(grace_seconds=number),
+        "stop_timeout": lambda: Stopping(signal_seconds=number),
+        "exec_timeout": lambda: Wish("server", program_seconds=number),
+        "answer_timeout": lambda: Asking("server", "status", timeout_seconds=number),
+        "delay": lambda: Asking("server", "status", delay_seconds=number),
+        "retries": lambda: Asking("server", "status", retries=number),
+    }
+    for name, make in makers.items():
+        with pytest.raises(HakuError, match=f"^{name} is {number}, and cannot be below 0"):
+            make()
+    assert Stopping(grace_seconds=0, signal_seconds=0).grace_seconds == 0
 
 
 def test_status_is_a_dictionary() -> None:

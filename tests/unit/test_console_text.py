@@ -102,6 +102,49 @@ def test_a_prompt_of_one_mark_again_and_again_is_not_another_one(prompt: str) ->
     assert heard(prompt * RUN, prompt="").other_prompt() == ">"
 
 
+@pytest.mark.parametrize("prompt", ["x>x>", "x>x>x>"])
+@pytest.mark.parametrize("size", [1, 3, 7, 2000])
+def test_a_prompt_that_repeats_itself_is_counted_however_it_arrives(prompt: str, size: int) -> None:
+    transcript = Transcript(prompt)
+    data = b"ax>x>x>\n" + prompt.encode() * 300
+    for at in range(0, len(data), size):
+        transcript.add(STDOUT, data[at : at + size])
+    assert transcript.prompts == 300
+    assert transcript.at_rest
+    assert transcript.other_prompt() is None
+    transcript.expect_mark()
+    assert transcript.prompt == "x>"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "reply", "is_prompt", "is_marks"),
+    [
+        ("World>", "World>", True, True),
+        ("World>", f"World>{LOG}", True, False),
+        ("World>", "World>\n", False, True),
+        ("World>", "World>World>", False, True),
+        ("World>", f"{LOG}World>", False, False),
+        (">>", ">>", True, True),
+        (">>", ">>>", False, True),
+        (">>", ">\n", False, True),
+        ("x>x>", "x>x>x>", False, True),
+        ("x>x>", "", False, False),
+    ],
+)
+def test_a_line_more_brings_one_prompt_and_nothing_else(
+    prompt: str, reply: str, is_prompt: bool, is_marks: bool
+) -> None:
+    transcript = Transcript(prompt)
+    assert (transcript.is_prompt(reply), transcript.is_marks(reply)) == (is_prompt, is_marks)
+
+
+@pytest.mark.parametrize("length", [100, 134, 190, 200])
+@pytest.mark.parametrize("pieces", [1, 2, 5, 50, 250])
+def test_a_long_prompt_is_recognised_however_it_is_cut(length: int, pieces: int) -> None:
+    prompt = ("W" + "abcdefghij" * 20)[: length - 1] + ">"
+    assert heard("\r\n" + "\r\n".join([prompt] * RUN), pieces=pieces).other_prompt() == prompt
+
+
 def test_another_prompt_is_recognised_behind_a_log_line() -> None:
     assert heard(f"renamed\nOther>Other>Other>{LOG}{LOG}").other_prompt() == "Other>"
 
@@ -166,6 +209,16 @@ def test_characters_and_escapes_that_are_cut_in_two_are_put_together() -> None:
     data = "grün \x1b[1;32m✓\x1b[0m\x1b]0;a title\x1b\\ end".encode()
     assert "".join(cleaner.clean(data[at : at + 1]) for at in range(len(data))) == "grün ✓ end"
     assert Cleaner().clean(b"\xff\x00a\tb\x07") == "\ufffda\tb"
+
+
+@pytest.mark.parametrize("begun", ["\x1b", "\x1b[", "\x1b]", "\x1bP", "\x1b_", "\x1b(", "\x1b]0;", "\x1bPq"])
+@pytest.mark.parametrize("pieces", [1, 3, 10, 25])
+def test_an_escape_that_is_never_finished_hides_nothing_behind_its_line(begun: str, pieces: int) -> None:
+    transcript = heard(f"B{begun}\r\nID: U-1\nWorld>World>World>", pieces=pieces)
+    assert transcript.at_rest
+    name, *rest = transcript.answer("ask", RUN, shows_typing=False).split("\n")
+    assert (name[0], rest) == ("B", ["ID: U-1"])
+    assert "\x1b" not in name
 
 
 def test_standard_error_does_not_cut_characters_of_standard_output() -> None:

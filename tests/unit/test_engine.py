@@ -26,6 +26,17 @@ class Client:
         assert self.let_go[container].wait(timeout)
 
 
+class Logs:
+    """A client of an engine where each container has this log."""
+
+    def __init__(self, log: bytes) -> None:
+        self._log = log
+
+    def logs(self, _container: str, **_options: object) -> bytes:
+        """Read it."""
+        return self._log
+
+
 def test_long_calls_at_once_leave_the_time_limit_as_it_was() -> None:
     client = Client("first", "second")
     engine = Engine(client, "unix:///engine", reopen=lambda: engine)
@@ -39,3 +50,9 @@ def test_long_calls_at_once_leave_the_time_limit_as_it_was() -> None:
             client.let_go[container].set()
             stopping[container].result()
     assert client.timeout == 60
+
+
+def test_the_end_of_a_log_keeps_the_indentation_of_its_first_line() -> None:
+    client = Logs(b"\r\n    at Main()\r\n  at Run()  \r\n\r\n")
+    engine = Engine(client, "here", reopen=lambda: engine)
+    assert engine.last_words("server", 3) == "    at Main()\r\n  at Run()"

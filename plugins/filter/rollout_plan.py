@@ -119,6 +119,11 @@ _value:
         - The images of former versions that are not to stay, by Runner. Each has the environment's C(name), its
           C(version), and C(own), whether it becomes a former one only by this roll-out.
       type: dict
+    left:
+      description:
+        - The names of environments, by Runner, of which it has an image without a time of creation. Such a one could
+          not be put back, so it stays.
+      type: dict
     traces:
       description: The same of what is not to stay where the roll-out is put back.
       type: dict

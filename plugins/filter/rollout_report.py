@@ -43,6 +43,12 @@ options:
     description: Why the roll-out ended early, by environment, as P(haku.river.rollout_verdict#filter) says.
     type: dict
     default: {}
+  left:
+    description:
+      - The names of environments that were not touched on a Runner, by Runner, as P(haku.river.rollout_plan#filter)
+        says.
+    type: dict
+    default: {}
   shared_dir:
     description: The directory of tarballs.
     type: str
@@ -97,12 +103,13 @@ def rollout_report(
     shared_dir: str,
     hosts: Sequence[str] = (),
     stopped: Mapping[str, str] | None = None,
+    left: Mapping[str, Sequence[str]] | None = None,
     forecast: bool = False,
 ) -> dict[str, Any]:
     """Sum up a roll-out."""
     runners = read_runners(hostvars, machines, next(iter(hosts), None))
     seen = [*runners, *read_runners(hostvars, hosts)]
-    course = Course(wanted, stopped or {}, forecast)
+    course = Course(wanted, stopped or {}, left or {}, forecast)
     told = [(runner, account(runner, environments, course)) for runner in runners]
     published = {
         name: sorted({version for it in seen for version in it.has(name).published}, reverse=True)
@@ -137,9 +144,7 @@ def _machine(runner: Runner, told: Account, role: str) -> dict[str, Any]:
         "role": role,
         "problem": " ".join(told.problems) or None,
         "note": "; ".join(told.notes) or None,
-        "environments": {
-            name: {"version": version, "size": None, "former_versions": []} for name, version in told.versions.items()
-        }
+        "environments": {name: {"version": version, "size": None} for name, version in told.versions.items()}
         if runner.held is not None
         else None,
         "disk": described.get("disk"),

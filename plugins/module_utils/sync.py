@@ -26,7 +26,7 @@ from ansible_collections.haku.river.plugins.module_utils.sync_view import (
 
 
 def plan_removal(wish: Synchronising, stock: Stock) -> tuple[str, ...]:
-    """The tags to remove so that the machine has no image of the environment but those that containers use.
+    """The tags to remove so that the machine has no image of the environment but those to keep or that containers use.
 
     Of a pinned version, it is the image beside the current one.
     """
@@ -34,7 +34,8 @@ def plan_removal(wish: Synchronising, stock: Stock) -> tuple[str, ...]:
     if wish.version is not None:
         return tuple(reference for it, reference in unused.items() if it == wish.version)
     current = (wish.reference,) if stock.current else ()
-    return (*current, *unused.values(), *stock.stale)
+    kept = sorted(stock.versions, reverse=True)[: wish.keep_images]
+    return (*current, *(reference for it, reference in unused.items() if it not in kept), *stock.stale)
 
 
 def synchronise(engine: Engine, source: Source[V], wish: Synchronising, check_mode: bool) -> Outcome:

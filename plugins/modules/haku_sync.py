@@ -70,6 +70,7 @@ options:
     description:
       - How many former images stay on this machine, tagged with their version, so that going back to them reads nothing
         and needs no tarball. Older ones are removed whenever the image changes.
+      - With O(state=absent), how many of them stay without a current image beside them.
     type: int
     default: 0
   lock_timeout:

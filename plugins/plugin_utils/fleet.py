@@ -60,11 +60,10 @@ class Environment:
 
 @dataclass(frozen=True)
 class Holding:
-    """What a machine has of an environment: the current image's version and size, and the former versions."""
+    """What a machine has of an environment: the current image's version and size."""
 
     version: int | None
     size_bytes: int | None = None
-    former: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -195,8 +194,7 @@ def _machine(name: str, values: Mapping[str, Any]) -> Machine:
 
 
 def _holding(values: Mapping[str, Any]) -> Holding:
-    former = tuple(int(version) for version in values.get("former_versions") or ())
-    return Holding(_optional(int, values.get("version")), _optional(int, values.get("size")), former)
+    return Holding(_optional(int, values.get("version")), _optional(int, values.get("size")))
 
 
 def _disk(values: Mapping[str, Any]) -> Disk:

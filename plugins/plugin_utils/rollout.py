@@ -27,11 +27,15 @@ _TIDIED = "haku_river_forgotten", "haku_river_tidied"
 
 @dataclass(frozen=True)
 class Held:
-    """What a Runner had of an environment, and what is published as it sees it; versions are newest first."""
+    """What a Runner had of an environment, and what is published as it sees it; versions are newest first.
+
+    A current image that `is_nameless` is no version, as it has no time of creation: it cannot be kept beside another.
+    """
 
     version: int | None = None
     former: tuple[int, ...] = ()
     published: tuple[int, ...] = ()
+    is_nameless: bool = False
 
     @property
     def obtainable(self) -> set[int]:
@@ -132,7 +136,8 @@ def _lost_before(variables: Mapping[str, Any]) -> str:
 
 def _held(described: Mapping[str, Any], can_load: bool) -> Held:
     published = tuple(described["published_versions"] or ()) if can_load else ()
-    return Held(described["version"], tuple(described["former_versions"]), published)
+    is_nameless = described["version"] is None and described.get("image_id") is not None
+    return Held(described["version"], tuple(described["former_versions"]), published, is_nameless)
 
 
 def _steps(registered: Mapping[str, Any] | None) -> Iterable[tuple[str, Step]]:

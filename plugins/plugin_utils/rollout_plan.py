@@ -57,8 +57,9 @@ class Plan:
     """What is to be done: `wanted` are versions by environment, `todo` environments by Runner, in `order`.
 
     `proving` are the canaries that are to try an environment with a smoke test before others get it, and `stopped` why
-    one goes nowhere as none of them can. `surplus` are tags that are not to stay in the end, and `traces` those
-    that are not to stay where it is put back, both by Runner. `halted` is why nothing is to be done after all.
+    one goes nowhere as none of them can. `surplus` are tags that are not to stay in the end, and `traces` those that
+    are not to stay where it is put back, both by Runner. `left` are the environments of which a Runner has an image
+    that could not be put back. `halted` is why nothing is to be done after all.
     """
 
     wanted: dict[str, int] = field(default_factory=dict)
@@ -69,6 +70,7 @@ class Plan:
     batches: tuple[int | str, ...] = _ALL
     surplus: dict[str, list[Kept]] = field(default_factory=dict)
     traces: dict[str, list[Kept]] = field(default_factory=dict)
+    left: dict[str, list[str]] = field(default_factory=dict)
     halted: str | None = None
 
 
@@ -85,7 +87,11 @@ def plan_rollout(runners: Sequence[Runner], wish: Wish, host: Runner | None = No
     kept = [runner for runner in runners if runner.problem is not None and runner.held] if wish.back else []
     versions = {name: _wanted(name, wish, fit, kept, host) for name in wish.environments}
     wanted = {name: version for name, version in versions.items() if version is not None}
-    todo = {runner.name: due for runner in fit if (due := _due(runner, wanted, wish))}
+    left = {runner.name: names for runner in fit if (names := _left(runner, wanted, wish))}
+    all_due = {runner.name: _due(runner, wanted, wish) for runner in fit}
+    todo = {
+        name: due for name, names in all_due.items() if (due := [it for it in names if it not in left.get(name, ())])
+    }
     todo |= {runner.name: due for runner in kept if (due := _due_of_kept(runner, wanted))}
     halted = _too_many_unfit(runners, fit, wish)
     if halted:
@@ -98,7 +104,7 @@ def plan_rollout(runners: Sequence[Runner], wish: Wish, host: Runner | None = No
     served = [runner for runner in runners if runner.problem is None or runner.name in todo]
     surplus = {runner.name: found for runner in served if (found := list(_surplus(runner, wanted, wish)))}
     traces = {runner.name: list(_traces(runner, wanted, todo[runner.name])) for runner in served if runner.name in todo}
-    return Plan(wanted, todo, proving, stopped, order, _batches(len(first), todo, wish), surplus, traces)
+    return Plan(wanted, todo, proving, stopped, order, _batches(len(first), todo, wish), surplus, traces, left)
 
 
 def _check(wish: Wish) -> None:
@@ -167,6 +173,18 @@ def _due(runner: Runner, wanted: dict[str, int], wish: Wish) -> list[str]:
         return version is None and not wish.forecast
 
     return [environment for environment in wish.environments if is_due(environment)]
+
+
+def _left(runner: Runner, wanted: dict[str, int], wish: Wish) -> list[str]:
+    """The environments whose image a load would cost the Runner, although it might have to be put back."""
+    if wish.back:
+        return []
+    at_risk = wanted.keys() & (wish.tested if wish.max_fail_percentage == 100 else {*wish.environments})
+    return [
+        environment
+        for environment in wish.environments
+        if environment in at_risk and runner.has(environment).is_nameless
+    ]
 
 
 def _due_of_kept(runner: Runner, wanted: dict[str, int]) -> list[str]:

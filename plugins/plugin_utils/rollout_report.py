@@ -7,18 +7,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ansible_collections.haku.river.plugins.plugin_utils.human import utc
 from ansible_collections.haku.river.plugins.plugin_utils.rollout import Runner, untried
 
+_LEFT = (
+    "It was left as it is, as its image has no time of creation and so could not be put back. "
+    "Remove that one with haku_sync, state: absent."
+)
+
 
 @dataclass(frozen=True)
 class Course:
-    """A roll-out as it went: `wanted` versions by environment, and why it was `stopped`, by environment."""
+    """A roll-out as it went: `wanted` versions by environment, and why it was `stopped`, by environment.
+
+    `left` are the environments that were not touched on a Runner, by Runner, as their image could not be put back.
+    """
 
     wanted: Mapping[str, int]
     stopped: Mapping[str, str]
+    left: Mapping[str, Sequence[str]] = field(default_factory=dict)
     forecast: bool = False
 
 
@@ -63,10 +72,11 @@ def account(runner: Runner, environments: Sequence[str], course: Course) -> Acco
     if runner.held is None:
         return Account((), tuple(general), {})
     told = [_Told(runner, environment, course) for environment in environments]
+    left = [f"{environment}: {_LEFT}" for environment in course.left.get(runner.name, ())]
     tidying = [f"{name}: {step.words}" for name, step in runner.tidied if step.failed]
     return Account(
         tuple(note for it in told for note in it.notes()),
-        (*general, *(problem for it in told for problem in it.problems()), *tidying),
+        (*general, *(problem for it in told for problem in it.problems()), *left, *tidying),
         {it.environment: it.version for it in told},
     )
 

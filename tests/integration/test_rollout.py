@@ -134,6 +134,26 @@ def test_a_first_version_that_fails_leaves_no_image(project: Project) -> None:
     assert everywhere(project) == [{}] * 3
 
 
+def test_where_no_version_was_current_the_former_images_stay_as_they_were(fleet: Project) -> None:
+    for node in NODES:
+        fleet.machines[node].docker("tag", f"hakuriver/{ENVIRONMENT}:base", f"hakuriver/{ENVIRONMENT}:{FIRST}")
+        fleet.machines[node].docker("rmi", f"hakuriver/{ENVIRONMENT}:base")
+    publish(SECOND, "bad")
+    assert "was put back to no image" in report(fleet.run("distribute"))
+    assert everywhere(fleet) == [{str(FIRST): "good"}] * 3
+
+
+def test_a_runner_that_is_lost_while_it_is_put_back_keeps_the_former_image(fleet: Project) -> None:
+    declare(fleet, {}, **NOT_ON_NODE3)
+    publish(SECOND, "bad")
+    inventory = fleet.inventory.read_text()
+    away = "ansible_port='{{ 9 if haku_river_tested is defined and haku_river_put_back is not defined else 22 }}'"
+    fleet.inventory.write_text(inventory.replace("\nnode3 ", f"\nnode3 {away} "))
+    run = fleet.run("distribute", "--extra-vars=haku_batches=100%")
+    assert "It could not be put back." in failed_on(run)["node3"]
+    assert everywhere(fleet) == [{"base": "good"}, {"base": "good"}, {"base": "bad", str(FIRST): "good"}]
+
+
 def test_a_bad_environment_does_not_keep_a_good_one_back(fleet: Project) -> None:
     other = f"{ENVIRONMENT}-other"
     both = [{"name": name, "image": images.BUSYBOX.name, "smoke_test": GOOD} for name in (ENVIRONMENT, other)]

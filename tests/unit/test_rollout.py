@@ -225,6 +225,17 @@ def test_where_it_is_put_back_nothing_stays_that_was_not_there(held: Variables, 
     assert [it["version"] for it in plan({"a": held})["traces"].get("a", [])] == traces
 
 
+def test_an_image_that_could_not_be_put_back_stays_where_it_may_have_to_be_and_is_named() -> None:
+    nameless = look(None)
+    nameless["haku_river_look"]["environments"]["env"]["image_id"] = "sha256:0"
+    fleet = {"a": nameless, "b": look(OLD)}
+    planned = plan(fleet)
+    assert (planned["left"], planned["todo"]) == ({"a": ["env"]}, {"b": ["env"]})
+    assert "could not be put back" in report(fleet, left=planned["left"])["problems"]["a"]
+    assert plan(fleet, tested=[], max_fail_percentage=50)["left"] == {"a": ["env"]}
+    assert plan(fleet, tested=[])["todo"] == {"a": ["env"], "b": ["env"]}
+
+
 BAD = step(failed=True, passed=False, msg="The smoke test of env failed")
 UNTESTED = step(failed=True, msg="No space left on device")
 LOADED = step(changed=True, version=NEW)

@@ -164,6 +164,12 @@ def test_removal_takes_the_former_versions_along_unless_containers_use_them() ->
     assert plan_removal(WISH, stock) == (TAG, "hakuriver/env:700")
 
 
+def test_removal_leaves_as_many_former_versions_as_asked() -> None:
+    stock = Stock(FORMER, {700: "seven", 600: "six"})
+    assert plan_removal(keeping(1), stock) == (TAG, "hakuriver/env:600")
+    assert plan_removal(keeping(2), stock) == (TAG,)
+
+
 def test_removal_of_a_version_takes_the_image_that_was_kept_of_it_and_nothing_else() -> None:
     stock = Stock(FORMER, {700: "seven", 600: "six"}, used=frozenset({"six"}), stale=("hakuriver/env:sync-1",))
     for version, removed in ((700, ("hakuriver/env:700",)), (600, ()), (800, ()), (1, ())):

@@ -277,12 +277,12 @@ def _find_content(root: Path, image_id: str) -> StoredImage:
 
 def _assembled(recipe: Path, directory: Path) -> Iterator[bytes]:
     """Put a tar stream together again, in parts, from its headers in `recipe` and the files' contents."""
-    parse = json.JSONDecoder().decode
+    parse = json.JSONDecoder().raw_decode
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with gzip.open(recipe, "rt", encoding="utf-8") as lines:
             for line in lines:
-                entry = parse(line)
+                entry, _end = parse(line)
                 if entry["type"] == _SEGMENT:
                     yield a2b_base64(entry["payload"])
                 elif entry["type"] == _FILE and entry.get("size"):

@@ -255,7 +255,7 @@ def test_one_failed_smoke_test_stops_the_rollout() -> None:
 @pytest.mark.parametrize("failing", [step(unreachable=True, msg="Lost"), UNTESTED], ids=["lost", "full"])
 def test_a_version_that_no_canary_could_try_goes_no_further(failing: Variables) -> None:
     batch = {"a": went(failing), "b": went(LOADED, UNTESTED)}
-    (reason,) = rollout_verdict(batch, ["a", "b"], canaries={"env": ["a", "b"]})["stopped"].values()
+    reason = rollout_verdict(batch, ["a", "b"], canaries={"env": ["a", "b"]})["stopped"]["env"]
     assert reason.startswith("None of the canaries could try it. On a: ")
     assert reason.endswith("On b: No space left on device.")
     batch["c"] = went(LOADED, step())

@@ -38,7 +38,7 @@ unit: $(READY) ## Tests that need no engine
 
 integration: $(READY) ## Tests on real engines and machines (root; the lab starts and stops by itself)
 	$(BIN)/python -m tests.lab up engines podman registry machines
-	$(BIN)/pytest --numprocesses 4 --dist loadgroup --durations 30 --force-short-summary tests/integration
+	$(BIN)/pytest --numprocesses 4 --dist loadgroup --no-loadscope-reorder --durations 30 --force-short-summary tests/integration
 
 molecule: $(READY) ## Molecule's scenarios for the roles and the whole workflow (root; five minutes)
 	$(BIN)/molecule destroy # of what a killed run has left

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from ansible_collections.haku.river.plugins.module_utils.ahead import ahead
 from ansible_collections.haku.river.plugins.module_utils.archive import Archive, ArchivedImage, Layer
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
-from ansible_collections.haku.river.plugins.module_utils.errors import Refused
+from ansible_collections.haku.river.plugins.module_utils.errors import EngineError, Refused
 from ansible_collections.haku.river.plugins.module_utils.image import Image
 from ansible_collections.haku.river.plugins.module_utils.storage import StorageError, stored_image
 from ansible_collections.haku.river.plugins.module_utils.tarball import Blob, Stream, stream_image
@@ -160,7 +160,11 @@ def _longest(engine: Engine, wanted: ArchivedImage, best: Base, image_ids: Seque
     for number, image_id in enumerate(image_ids):
         if _left_bytes(wanted, best) <= (len(image_ids) - number) * inspect_bytes:
             break
-        image = engine.find_image(image_id)
+        try:
+            image = engine.find_image(image_id)
+        except EngineError:
+            # Somebody may be removing it at this moment, and engines have many words for that.
+            continue
         if image is None:
             continue
         if image.is_one_of(wanted.identity):

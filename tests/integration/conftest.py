@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,10 +43,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let tests run side by side that have no engine to themselves in common: each group belongs to one worker."""
+    """Let tests run side by side that have no engine to themselves in common: each group belongs to one worker.
+
+    Machines come first: their tests are few and long, and begun last, all other workers would wait for them.
+    """
     for item in items:
         if not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(_group(item)))
+    sizes = Counter(map(_marked_group, items))
+    items.sort(key=lambda item: ("machines" not in _marked_group(item), -sizes[_marked_group(item)]))
+
+
+def _marked_group(item: pytest.Item) -> str:
+    marker = item.get_closest_marker("xdist_group")
+    return str(marker.args[0]) if marker else ""
 
 
 def _group(item: pytest.Item) -> str:

@@ -63,7 +63,7 @@ def quiet(engines: dict[str, Engine]) -> Iterator[Server]:
 @pytest.fixture
 def quiet_too(engine: Engine) -> Iterator[Server]:
     """Give the same on the test's engine."""
-    with server(engine, "console-quiet") as running:
+    with server(engine, "console-quiet-too") as running:
         yield running
 
 

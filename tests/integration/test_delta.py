@@ -212,7 +212,7 @@ def test_no_more_former_images_stay_than_asked_for_but_those_in_use(environment:
     environment.engine.docker("rm", environment.name)
     assert converge("haku_sync", **options, version=four).first["former_versions"] == [three]
     assert environment.references == sorted([environment.image, f"hakuriver/{environment.name}:{three}"])
-    assert converge("haku_sync", **options, state="absent").first["action"] == "remove"
+    assert converge("haku_sync", **environment.options, state="absent").first["action"] == "remove"
     assert environment.references == []
 
 

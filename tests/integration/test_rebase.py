@@ -67,7 +67,7 @@ def remembered(environment: Environment) -> dict[str, Any]:
     answer["HostConfig"]["Binds"] = [bind for bind in binds if not re.match("[0-9a-f]{64}:", bind)] or None
     for mount in answer["HostConfig"].get("Mounts") or ():
         mount.setdefault("Source", next((name for name, place in volumes.items() if place == mount["Target"]), None))
-    answer["Config"]["Env"].sort()  # Podman tells them in any order
+    answer["Config"]["Env"] = sorted(answer["Config"]["Env"] or ())  # Podman tells them in any order
     answer["Mounts"].sort(key=lambda mount: str(mount["Destination"]))
     for mount in answer["Mounts"]:
         mount["Mode"] = sorted(set(mount["Mode"].split(",")) - {"", "nocopy", "z"})

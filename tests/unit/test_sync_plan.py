@@ -16,7 +16,7 @@ from ansible_collections.haku.river.plugins.module_utils.catalogue import Catalo
 from ansible_collections.haku.river.plugins.module_utils.compression import Compression
 from ansible_collections.haku.river.plugins.module_utils.delta import Base, find_base, missing_layers, shared_chain
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
-from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
+from ansible_collections.haku.river.plugins.module_utils.errors import EngineError, HakuError
 from ansible_collections.haku.river.plugins.module_utils.image import Identity, Image, ListedImage
 from ansible_collections.haku.river.plugins.module_utils.stock import UNFINISHED, Stock
 from ansible_collections.haku.river.plugins.module_utils.sync import plan_removal
@@ -204,6 +204,18 @@ def test_the_longest_chain_of_any_image_is_found() -> None:
     wanted = archived("a", "b", "c", size_bytes=20 * MEGABYTE)
     assert find_base(engine, wanted, None, ["1", "gone", "1"]) == Base(engine.there["2"], 2)
     assert engine.inspected == ["1", "gone", "2", "3"]
+
+
+def test_an_image_that_is_going_is_no_base() -> None:
+    class Going(Images):
+        def find_image(self, reference: str) -> Image | None:
+            if reference == "1":
+                raise EngineError("Cannot inspect image 1", cause="layer does not exist")
+            return super().find_image(reference)
+
+    engine = Going(local("1", "a", "b"), local("2", "a"))
+    wanted = archived("a", "b", "c", size_bytes=20 * MEGABYTE)
+    assert find_base(engine, wanted, None, ["1"]) == Base(engine.there["2"], 1)
 
 
 def test_the_current_image_is_not_inspected_again() -> None:

@@ -220,7 +220,7 @@ def forecasts(forecast: Any, fact: Any) -> bool:
     return bool(forecast == fact)
 
 
-def until(condition: Callable[[], object], seconds: float = 20) -> None:
+def until(condition: Callable[[], object], seconds: float = 60) -> None:
     """Wait for something that a process is about to do, without missing its moment."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -433,7 +433,7 @@ def test_check_mode_promises_nothing_that_cannot_be_typed(quiet: Server) -> None
 
 
 def test_a_command_that_ends_the_server_is_answered_by_its_last_words(engines: dict[str, Engine]) -> None:
-    options: dict[str, Any] = {"command": "stop", "raw": True, "ends_server": True, "answer_timeout": 6}
+    options: dict[str, Any] = {"command": "stop", "raw": True, "ends_server": True, "answer_timeout": 15}
     with server(engines["d28"], "console-ending", PROMPTLESS="1") as running:
         assert succeed("haku_console", check=True, **options, **running.options)["changed"]
         assert running.status == "running"
@@ -442,7 +442,7 @@ def test_a_command_that_ends_the_server_is_answered_by_its_last_words(engines: d
 
 
 def test_a_server_that_is_still_starting_is_waited_for(engines: dict[str, Engine]) -> None:
-    with server(engines["d28"], "console-booting", BOOT="6") as running:
+    with server(engines["d28"], "console-booting", BOOT="12") as running:
         options = {"command": "status", "answer_timeout": 1, **running.options}
         assert "shows no prompt" in fail("haku_console", **options)
         told = succeed("haku_console", until="^Current Users: [0-9]", retries=30, **options)

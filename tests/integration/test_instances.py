@@ -251,10 +251,10 @@ def test_a_restart_policy_brings_back_neither_what_was_signalled_nor_what_was_ki
     engines: dict[str, Engine], podmans: dict[str, Engine], name: str, policy: str
 ) -> None:
     engine = {**engines, **podmans}[name]
-    asked: dict[str, Any] = {"state": "stopped", "shutdown_command": "", "stop_timeout": 1}
-    for stubborn, steps in (("", ["signal"]), ("1", ["signal", "kill"])):
+    asked: dict[str, Any] = {"state": "stopped", "shutdown_command": ""}
+    for stubborn, stop_timeout, steps in (("", 60, ["signal"]), ("1", 1, ["signal", "kill"])):
         with server(engine, "instance-policy", options=("--restart", policy), STUBBORN=stubborn) as running:
-            seen = succeed("haku_instance", **asked, **running.options)
+            seen = succeed("haku_instance", stop_timeout=stop_timeout, **asked, **running.options)
             assert [step["step"] for step in seen["stopped_by"]] == steps
             assert stays_ended(running)
             assert not succeed("haku_instance", **asked, **running.options)["changed"]

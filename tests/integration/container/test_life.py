@@ -72,7 +72,7 @@ def test_a_process_that_does_not_heed_is_killed_after_the_timeout(one_place: Pla
     )
     (asked_at, term), (killed_at, kill) = (map(int, line.split()) for line in told.splitlines())
     assert (term, kill) == (signal.SIGTERM, signal.SIGKILL)
-    assert 1 <= (killed_at - asked_at) / 1e9 < 5
+    assert 1 <= (killed_at - asked_at) / 1e9 < 10
 
 
 def test_a_container_that_keeps_failing_is_an_error_when_it_should_run_and_can_be_stopped(place: Place) -> None:

@@ -32,7 +32,7 @@ def describe(engines: Iterable[Engine]) -> dict[str, Any]:
         "kernel": platform.release().split("-")[0],
         "system": _system(),
         "engine_storage": run("findmnt", "--noheadings", "--output", "FSTYPE", "--target", HOME).strip(),
-        "shared_directory": "a loop-mounted image file on the same disk, XFS with reflinks and ext4",
+        "shared_directory": "a loop-mounted image file (direct I/O) on the same disk, XFS with reflinks and ext4",
         "python": platform.python_version(),
         "docker_client": run("docker", "--version").split()[2].rstrip(","),
         "packages": {name: importlib.metadata.version(name) for name in ("ansible-core", "docker")},

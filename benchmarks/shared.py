@@ -89,6 +89,8 @@ def mounted(kind: str) -> Iterator[Shared]:
         run(*KINDS[kind], image)
         run("mount", "-o", "loop", image, path)
         source = run("findmnt", "--noheadings", "--output", "SOURCE", "--mountpoint", path).strip()
+        # A disk has no cache of the kernel's below that of its file system: no copying there, no reading from there.
+        run("losetup", "--direct-io=on", source)
         yield Shared(kind, path, Path(source).name)
     finally:
         _unmount(path)

@@ -12,6 +12,7 @@ import fcntl
 import os
 import struct
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO
 
 from ansible_collections.haku.river.plugins.module_utils.ahead import CHUNK_BYTES
@@ -19,7 +20,7 @@ from ansible_collections.haku.river.plugins.module_utils.ahead import CHUNK_BYTE
 # A reflink shares whole blocks of the file system; 64 KiB is the largest that one has on common machines.
 _BLOCK_BYTES = 64 << 10
 _PIECE_BYTES = 8 << 20
-_READ_AHEAD_BYTES = 4 * _PIECE_BYTES
+_COPIERS = 4  # while one waits for the disk to read, others write
 _FLUSH_BYTES = 8 << 20
 _SYNC_FILE_RANGE_WRITE = 2  # linux/fs.h
 _FICLONERANGE = 0x4020940D  # linux/fs.h, where ioctl has its usual encoding; elsewhere it is unknown, and copies serve
@@ -60,29 +61,18 @@ class WriteBehind:
         self._copy(source, end)
 
     def _copy(self, source: int, end: int) -> None:
-        start = told = self._file.tell()
-        # What a file server copies by itself has no need to be read here.
-        reads_here = os.major(os.fstat(source).st_dev) != 0
-        while start < end:
-            while reads_here and told < min(start + _READ_AHEAD_BYTES, end):
-                os.posix_fadvise(source, told, _PIECE_BYTES, os.POSIX_FADV_WILLNEED)
-                told += _PIECE_BYTES
-            self._copy_piece(source, start, min(_PIECE_BYTES, end - start))
-            start = self._file.tell()
-
-    def _copy_piece(self, source: int, start: int, size_bytes: int) -> None:
+        target = self._file.fileno()
+        copiers = ThreadPoolExecutor(_COPIERS)
         try:
-            copied = os.copy_file_range(source, self._file.fileno(), size_bytes, start, start)
-        except OSError as error:
-            if error.errno not in _CANNOT:
-                raise
-            copied = 0
-        if copied:
-            self._file.seek(start + copied)
-            self._wrote()
-        else:
-            self.write(_read(source, min(CHUNK_BYTES, size_bytes), start))
-            self._file.flush()
+            pieces = [
+                copiers.submit(_copy_range, source, target, start, min(start + _PIECE_BYTES, end))
+                for start in range(self._file.tell(), end, _PIECE_BYTES)
+            ]
+            for piece in pieces:
+                piece.result()
+        finally:
+            copiers.shutdown(cancel_futures=True)
+        self._begun = self._file.seek(end)
 
     def _wrote(self) -> None:
         end = self._file.tell()
@@ -90,6 +80,25 @@ class WriteBehind:
             self._file.flush()
             _begin_writing(self._file.fileno(), self._begun, end - self._begun)
             self._begun = end
+
+
+def _copy_range(source: int, target: int, start: int, end: int) -> None:
+    """Copy bytes to the same place in another file, and have them taken to the disk."""
+    offset = start
+    while offset < end:
+        offset += _copy_some(source, target, offset, end - offset)
+    _begin_writing(target, start, end - start)
+
+
+def _copy_some(source: int, target: int, offset: int, size_bytes: int) -> int:
+    """Copy up to that many bytes; returns how many."""
+    copied = 0
+    try:
+        copied = os.copy_file_range(source, target, size_bytes, offset, offset)
+    except OSError as error:
+        if error.errno not in _CANNOT:
+            raise
+    return copied or os.pwrite(target, _read(source, min(CHUNK_BYTES, size_bytes), offset), offset)
 
 
 def _share_blocks(source: int, target: int, offset: int, size_bytes: int) -> bool:

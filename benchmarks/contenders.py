@@ -108,11 +108,14 @@ class Contender(ABC):
             return
         if self._former and identity_of(self.engine, self._former):
             self.engine.docker("tag", self._former, self.reference)
-        else:
-            self.load(newest=False)
-            self._former = identity_of(self.engine, self.reference)
-        if there and there != self._former:
-            remove_image(self.engine, there)
+            if there:
+                remove_image(self.engine, there)
+            return
+        # It comes to a machine that has no newer version. Of one that comes with nothing to unpack, because another has
+        # all its layers, the containerd store would forget the unpacked files together with that other.
+        remove_image(self.engine, self.reference)
+        self.load(newest=False)
+        self._former = identity_of(self.engine, self.reference)
 
     def _run(self, *options: str) -> None:
         self.engine.docker(

@@ -18,12 +18,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.lab.host import HOME
+
 CHECKOUT = Path(__file__).resolve().parents[1]
-_LIMIT_SECONDS = 1800
+_COMPILED = HOME / "bench-compiled"
 _LOOK_EVERY_SECONDS = 0.05
 
 # Runs in the measured process. Python's start and the imports are outside `seconds`: they are the same for every
-# module, and they are in `process_seconds`. What `wait4` tells of memory would begin at that of the benchmark itself.
+# module, and they are in `process_seconds`. For those that come later, compiled code is kept. What `wait4` tells of
+# memory would begin at that of the benchmark itself.
 _PROGRAM = """
 import json, sys, time
 from {package} import main
@@ -75,7 +78,12 @@ def run_python(package: str, *arguments: str, within: Sequence[str] = ()) -> Run
     """Run `main()` of a Python module in a process of its own; it prints its result as JSON, or nothing."""
     with tempfile.NamedTemporaryFile("r", suffix=".json") as report:
         program = _PROGRAM.format(package=package, report=report.name)
-        environment = {**os.environ, "PYTHONPATH": f"{CHECKOUT / '.checkout'}:{CHECKOUT}"}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": f"{CHECKOUT / '.checkout'}:{CHECKOUT}",
+            "PYTHONPYCACHEPREFIX": str(_COMPILED),
+            "PYTHONDONTWRITEBYTECODE": "",  # whatever it is for the user of the benchmark
+        }
         run, output = _measured([*within, sys.executable, "-c", program, *arguments], environment)
         own = json.load(report)
     result = json.loads(output) if output.strip() else {}

@@ -64,7 +64,7 @@ class Rounds:
     """How often each step is measured; `slow` is for contenders whose figures are far off and take long to get."""
 
     first: int = 3
-    change: int = 3
+    change: int = 5
     nothing: int = 5
     slow: int = 1
     slow_change: int = 2

@@ -10,6 +10,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import replace
 
+from ansible_collections.haku.river.plugins.module_utils.beside import beside
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
 from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
 from ansible_collections.haku.river.plugins.module_utils.image import Image
@@ -52,8 +53,9 @@ def _synchronise(engine: Engine, source: Source[V], wish: Synchronising, check_m
     outcome = settled(wish, seen)
     if outcome:
         return outcome
-    # A module's code is compiled anew in every run on every machine, and usually there is nothing to do.
-    from ansible_collections.haku.river.plugins.module_utils.sync_change import bring
+    with beside(lambda: engine.description):  # which will be needed
+        # A module's code is compiled anew in every run on every machine, and usually there is nothing to do.
+        from ansible_collections.haku.river.plugins.module_utils.sync_change import bring
 
     return bring(engine, source, wish, seen, check_mode)
 

@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from ansible_collections.haku.river.plugins.module_utils.archive import Archive, ArchivedImage, Layer
+from ansible_collections.haku.river.plugins.module_utils.beside import beside
 from ansible_collections.haku.river.plugins.module_utils.delta import Base, find_base, load_image, missing_layers
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
 from ansible_collections.haku.river.plugins.module_utils.errors import EngineError, HakuError
@@ -134,7 +136,7 @@ def _base(engine: Engine, wish: Synchronising, wanted: ArchivedImage, current: I
 def _tag(engine: Engine, wish: Synchronising, stock: Stock, there: Image, check_mode: bool) -> Outcome:
     """Make an image current that has its version's tag, without opening the tarball, which may be gone."""
     plan = plan_sync(wish, stock, None, Base(there, len(there.identity.diff_ids)))
-    warnings = () if check_mode else _apply(engine, wish, stock, plan, there)
+    warnings = () if check_mode else _move(engine, wish, stock, plan, there)
     distinct = len(set(there.identity.diff_ids))
     facts = {"image_id": there.id, "version": there.timestamp, "layers_reused": distinct}
     return _done(wish, stock, plan, facts, warnings)
@@ -165,23 +167,48 @@ def _load_or_tag(
     if check_mode:
         return _done(wish, stock, plan, facts)
     if plan.tag and base.image:
-        return _done(wish, stock, plan, facts, _apply(engine, wish, stock, plan, base.image))
+        return _done(wish, stock, plan, facts, _move(engine, wish, stock, plan, base.image))
     temporary = wish.unfinished_reference(target.timestamp)
     # It gets a name of our own first, and the tag that people use only when it is proven.
     with engine.temporary_image(temporary):
-        loaded, refusal = load_image(engine, archive, base, temporary, fall_back=wish.delta is Delta.AUTO)
-        warnings = _apply(engine, wish, stock, plan, loaded)
+        with _kept(engine, stock, plan):
+            loaded, refusal = load_image(engine, archive, base, temporary, fall_back=wish.delta is Delta.AUTO)
+        engine.tag(loaded.id, wish.reference)
+        warnings = _remove_former(engine, plan)
     if refusal is not None:
         facts |= {"layers_loaded": len(wanted.distinct_layers), "layers_reused": 0, "fallback": refusal}
         warnings = (f"All layers were loaded, as the engine could not use those that it has: {refusal}", *warnings)
     return _done(wish, stock, plan, {**facts, "image_id": loaded.id, "bytes_read": archive.bytes_read}, warnings)
 
 
-def _apply(engine: Engine, wish: Synchronising, stock: Stock, plan: Plan, image: Image) -> tuple[str, ...]:
-    """Move the tags; returns warnings about what could not be removed, as the wanted image is current by then."""
+def _move(engine: Engine, wish: Synchronising, stock: Stock, plan: Plan, image: Image) -> tuple[str, ...]:
+    """Make an image current that is there; returns warnings as `_remove_former` does."""
+    _keep(engine, stock, plan)
+    engine.tag(image.id, wish.reference)
+    return _remove_former(engine, plan)
+
+
+def _keep(engine: Engine, stock: Stock, plan: Plan) -> None:
+    """Give the image that is current the tag under which it is found when it no longer is."""
     if plan.keep_as and stock.current:
         engine.tag(stock.current.id, plan.keep_as)
-    engine.tag(image.id, wish.reference)
+
+
+@contextmanager
+def _kept(engine: Engine, stock: Stock, plan: Plan) -> Iterator[None]:
+    """Do that while the block runs, and undo it if the block fails."""
+    try:
+        with beside(partial(_keep, engine, stock, plan)):
+            yield
+    except BaseException:
+        if plan.keep_as:
+            with suppress(EngineError):
+                engine.remove_image(plan.keep_as)
+        raise
+
+
+def _remove_former(engine: Engine, plan: Plan) -> tuple[str, ...]:
+    """Remove what is not kept; returns warnings about what could not be, as the wanted image is current by then."""
     warnings = []
     for reference in plan.remove:
         try:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.haku.river.plugins.module_utils.ahead import ahead
+from ansible_collections.haku.river.plugins.module_utils.beside import beside
 from ansible_collections.haku.river.plugins.module_utils.copying import WriteBehind
 
 
@@ -72,3 +73,34 @@ def test_a_source_that_ends_too_early_is_an_error(tmp_path: Path) -> None:
         pytest.raises(OSError, match="it ends before its end"),
     ):
         WriteBehind(file).clone(source.fileno(), 10)
+
+
+def test_a_call_beside_a_block_has_ended_when_the_block_has() -> None:
+    begun, may_end, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def call() -> None:
+        begun.set()
+        may_end.wait()
+        ended.set()
+
+    with beside(call):
+        assert begun.wait(60)
+        assert not ended.is_set()
+        may_end.set()
+    assert ended.is_set()
+
+
+def fail_with(failure: Exception) -> None:
+    raise failure
+
+
+def test_a_call_beside_a_block_fails_after_it() -> None:
+    done = []
+    with pytest.raises(OSError, match="no more"), beside(lambda: fail_with(OSError("no more"))):
+        done.append("the block")
+    assert done == ["the block"]
+
+
+def test_of_two_failures_that_of_the_block_is_told() -> None:
+    with pytest.raises(ValueError, match="the block"), beside(lambda: fail_with(OSError("the call"))):
+        raise ValueError("the block")

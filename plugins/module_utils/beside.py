@@ -1,0 +1,35 @@
+# Copyright (c) haku.river contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Two things at once that do not depend on each other, of which at least one waits for the engine."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def beside(call: Callable[[], object]) -> Iterator[None]:
+    """Make a call in another thread while the block runs; it has ended when the block has.
+
+    What it raises is raised then, unless the block itself has failed.
+    """
+    failures: list[BaseException] = []
+
+    def make() -> None:
+        try:
+            call()
+        except BaseException as failure:  # whatever it is, it belongs to the thread that waits
+            failures.append(failure)
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+    if failures:
+        raise failures[0]

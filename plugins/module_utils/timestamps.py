@@ -21,7 +21,7 @@ def unix_timestamp(created: str | None) -> int | None:
     if not match:
         return None
     try:
-        moment = datetime.strptime(match["second"], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc)
+        moment = datetime.fromisoformat(match["second"]).replace(tzinfo=timezone.utc)
     except ValueError:
         return None
     if match["sign"]:

@@ -15,7 +15,7 @@ from ansible_collections.haku.river.plugins.module_utils.archive import Archive,
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
 from ansible_collections.haku.river.plugins.module_utils.errors import EngineError, Refused
 from ansible_collections.haku.river.plugins.module_utils.image import Image
-from ansible_collections.haku.river.plugins.module_utils.storage import StorageError, stored_image
+from ansible_collections.haku.river.plugins.module_utils.storage import StorageError, has_in_content_store, stored_image
 from ansible_collections.haku.river.plugins.module_utils.tarball import Blob, Stream, stream_image
 
 # While an engine answers one more inspect, or lists all images, it loads about as many bytes.
@@ -67,10 +67,8 @@ def find_base(
     return best
 
 
-def load_image(
-    engine: Engine, archive: Archive, base: Base, reference: str, fall_back: bool
-) -> tuple[Image, str | None]:
-    """Load an image on top of a base, prove it, and return it. If the engine can't, `fall_back` to a full load, once.
+def load_image(engine: Engine, archive: Archive, base: Base, reference: str, fall_back: bool) -> tuple[str, str | None]:
+    """Load an image on top of a base, prove it, return its ID. If the engine can't, `fall_back` to a full load, once.
 
     Then the second value says why. `Refused` if there is no falling back; a result that is not proven may be left
     under `reference`.
@@ -97,7 +95,7 @@ def _as_base(image: Image, wanted: ArchivedImage) -> Base:
     return Base(image, length) if length else Base()
 
 
-def _load_on(engine: Engine, archive: Archive, base: Base, reference: str) -> Image:
+def _load_on(engine: Engine, archive: Archive, base: Base, reference: str) -> str:
     """Load the layers that the base lacks; `Refused` if the engine can't, `ArchiveError` if they are damaged."""
     wanted = archive.image
     missing = missing_layers(wanted, base)
@@ -118,11 +116,14 @@ def _load_on(engine: Engine, archive: Archive, base: Base, reference: str) -> Im
         raise
 
 
-def _loaded(engine: Engine, archive: Archive, stream: Stream, reference: str) -> Image:
+def _loaded(engine: Engine, archive: Archive, stream: Stream, reference: str) -> str:
     """Have the engine load a stream; `Refused` unless it then has exactly the archive's image."""
     wanted = archive.image
     with closing(ahead(stream.chunks)) as chunks:
         engine.load(replace(stream, chunks=chunks), archive.name)
+    # To inspect an image takes the containerd store as long as to load some megabytes.
+    if has_in_content_store(engine.description, stream.manifest_digest):
+        return stream.manifest_digest
     loaded = engine.find_image(reference)
     if loaded is None or not loaded.is_one_of(wanted.identity):
         raise Refused(
@@ -131,7 +132,7 @@ def _loaded(engine: Engine, archive: Archive, stream: Stream, reference: str) ->
             cause=_difference(wanted, loaded),
             remedy="Check the engine's disk and its log (journalctl -u docker), then try again",
         )
-    return loaded
+    return loaded.id
 
 
 def _difference(wanted: ArchivedImage, loaded: Image | None) -> str:

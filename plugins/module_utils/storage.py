@@ -99,6 +99,23 @@ def stored_image(info: Mapping[str, Any], image_id: str) -> StoredImage:
     raise StorageError(f"The storage driver {info.get('Driver')!r} is none that can be read in place")
 
 
+def has_in_content_store(info: Mapping[str, Any], manifest_digest: str) -> bool:
+    """Whether the engine surely has the documents and all layers of the image with that manifest, named by digest.
+
+    False also where it has another image store, where that cannot be read, and where it may be another engine's.
+    """
+    if image_store(info) != "containerd":
+        return False
+    root = Path(info.get("DockerRootDir") or "/nonexistent")
+    try:
+        with reading_storage(root):
+            # Or an engine on another machine would be taken for the one that has its storage at the same path here.
+            is_its_own = (root / "engine-id").read_text() == info.get("ID")
+            return is_its_own and _find_content(root, manifest_digest).is_whole()
+    except StorageError:
+        return False
+
+
 def image_store(info: Mapping[str, Any]) -> str:
     """How the engine that `info` describes keeps images: `containerd`, or the name of a driver as `overlay2`."""
     # The containerd store reports its snapshotter, and says what it is among the details.
@@ -164,6 +181,11 @@ class _ContentImage(StoredImage):
 
     def blobs(self) -> dict[str, Blob]:
         return dict(self._layers)
+
+    def is_whole(self) -> bool:
+        """Whether all of its layers are there, in full length."""
+        sizes = {layer.digest: layer.size_bytes for layer in self._layers.values()}
+        return all((self._blobs / _hex(digest)).stat().st_size == size for digest, size in sizes.items())
 
     def _document(self, digest: str) -> bytes:
         return _proven(self._blobs / _hex(digest), digest)
@@ -268,7 +290,7 @@ class PiledImage(StoredImage):
         return layer.read() if layer else self._below._read(diff_id)
 
 
-def _find_content(root: Path, image_id: str) -> StoredImage:
+def _find_content(root: Path, image_id: str) -> _ContentImage:
     """Which containerd an engine uses it does not tell: the one that has its image."""
     own = root / "containerd/daemon" / _CONTENT
     has_image = (own / "blobs/sha256" / _hex(image_id)).exists()

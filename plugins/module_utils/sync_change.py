@@ -172,13 +172,13 @@ def _load_or_tag(
     # It gets a name of our own first, and the tag that people use only when it is proven.
     with engine.temporary_image(temporary):
         with _kept(engine, stock, plan):
-            loaded, refusal = load_image(engine, archive, base, temporary, fall_back=wish.delta is Delta.AUTO)
-        engine.tag(loaded.id, wish.reference)
+            image_id, refusal = load_image(engine, archive, base, temporary, fall_back=wish.delta is Delta.AUTO)
+        engine.tag(image_id, wish.reference)
         warnings = _remove_former(engine, plan)
     if refusal is not None:
         facts |= {"layers_loaded": len(wanted.distinct_layers), "layers_reused": 0, "fallback": refusal}
         warnings = (f"All layers were loaded, as the engine could not use those that it has: {refusal}", *warnings)
-    return _done(wish, stock, plan, {**facts, "image_id": loaded.id, "bytes_read": archive.bytes_read}, warnings)
+    return _done(wish, stock, plan, {**facts, "image_id": image_id, "bytes_read": archive.bytes_read}, warnings)
 
 
 def _move(engine: Engine, wish: Synchronising, stock: Stock, plan: Plan, image: Image) -> tuple[str, ...]:

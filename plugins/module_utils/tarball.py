@@ -135,10 +135,14 @@ def shared_layers(former: Archive | None, diff_ids: Sequence[str]) -> tuple[Laye
 
 @dataclass(frozen=True)
 class Stream:
-    """A tarball on its way to an engine: its chunks, and how many bytes they are together."""
+    """A tarball on its way to an engine: its chunks, how many bytes they are together, and its manifest's digest.
+
+    That digest is the ID that the image gets in the containerd image store.
+    """
 
     chunks: Iterable[bytes]
     size_bytes: int
+    manifest_digest: str
 
 
 def stream_image(
@@ -152,7 +156,7 @@ def stream_image(
     sent = tuple(contents)
     index = tuple(_index(config, layers, reference))
     size_bytes = sum(tarfile.BLOCKSIZE + blob.size_bytes + len(_padding(blob.size_bytes)) for blob, _chunks in sent)
-    return Stream(_streamed(sent, index), size_bytes + sum(map(len, index)))
+    return Stream(_streamed(sent, index), size_bytes + sum(map(len, index)), _sha256(_manifest(config, layers)))
 
 
 def _streamed(contents: Iterable[tuple[Blob, Iterable[bytes]]], index: Iterable[bytes]) -> Iterator[bytes]:
@@ -181,15 +185,8 @@ def _write_layer(file: BinaryIO, write: Callable[[bytes], int], diff_id: str, so
 
 
 def _index(config: bytes, layers: Sequence[Blob], reference: str) -> Iterator[bytes]:
-    config_blob = Blob(_sha256(config), len(config), _CONFIG_TYPE)
-    manifest = _compact(
-        {
-            "schemaVersion": 2,
-            "mediaType": _MANIFEST_TYPE,
-            "config": config_blob.descriptor(),
-            "layers": [layer.descriptor() for layer in layers],
-        }
-    )
+    config_blob = _config_blob(config)
+    manifest = _manifest(config, layers)
     manifest_blob = Blob(_sha256(manifest), len(manifest), _MANIFEST_TYPE)
     annotations = {
         "io.containerd.image.name": canonical_reference(reference),
@@ -205,6 +202,22 @@ def _index(config: bytes, layers: Sequence[Blob], reference: str) -> Iterator[by
     yield from _entry("manifest.json", _compact(docker_manifest))
     yield from _entry("oci-layout", _compact({"imageLayoutVersion": "1.0.0"}))
     yield _END
+
+
+def _manifest(config: bytes, layers: Sequence[Blob]) -> bytes:
+    """See https://github.com/opencontainers/image-spec/blob/main/manifest.md."""
+    return _compact(
+        {
+            "schemaVersion": 2,
+            "mediaType": _MANIFEST_TYPE,
+            "config": _config_blob(config).descriptor(),
+            "layers": [layer.descriptor() for layer in layers],
+        }
+    )
+
+
+def _config_blob(config: bytes) -> Blob:
+    return Blob(_sha256(config), len(config), _CONFIG_TYPE)
 
 
 def _entry(path: str, document: bytes) -> Iterable[bytes]:

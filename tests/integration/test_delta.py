@@ -105,12 +105,14 @@ def test_a_base_that_goes_meanwhile_leads_to_a_full_load_once(environment: Envir
         gone = Base(base, len(archive.image.layers))
         with pytest.raises(Refused, match="Set delta: auto"):
             load_image(engine, archive, gone, reference, fall_back=False)
-        image, refusal = load_image(engine, archive, gone, reference, fall_back=True)
-        assert image.identity == archive.image.identity
+        image_id, refusal = load_image(engine, archive, gone, reference, fall_back=True)
+        loaded, wanted = engine.find_image(reference), archive.image.identity
     assert refusal
+    assert loaded
+    assert (loaded.id, loaded.identity) == (image_id, wanted)
     environment.engine.docker("tag", reference, environment.image)
     environment.engine.docker("image", "rm", reference)
-    assert contents(environment, tmp_path)[0] == image.identity
+    assert contents(environment, tmp_path)[0] == wanted
 
 
 @pytest.fixture

@@ -14,13 +14,18 @@ import sys
 import tarfile
 from binascii import b2a_base64, crc32
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.haku.river.plugins.module_utils import storage
-from ansible_collections.haku.river.plugins.module_utils.storage import StorageError, StoredImage, stored_image
+from ansible_collections.haku.river.plugins.module_utils.storage import (
+    StorageError,
+    StoredImage,
+    has_in_content_store,
+    stored_image,
+)
 
 from tests.tarballs import HandMade, hand_made, sha256, tar_of
 
@@ -277,6 +282,35 @@ def test_the_content_store_is_the_one_that_has_the_image(tmp_path: Path, monkeyp
     monkeypatch.setattr(storage, "_SYSTEM_CONTENT", blobs_of(tmp_path / "system").parents[1])
     info = {**tree.info, "DockerRootDir": str(tmp_path / "docker")}
     assert stored_image(info, tree.image_id).config == MADE.config
+
+
+@pytest.fixture
+def known(tmp_path: Path) -> Tree:
+    """An image in a content store of which it can be told whose it is."""
+    tree = content(tmp_path, MADE)
+    (tree.root / "engine-id").write_text("one")
+    return replace(tree, info={**tree.info, "ID": "one"})
+
+
+def test_what_the_content_store_has_is_known_by_its_manifest(known: Tree, overlay2: Tree) -> None:
+    assert has_in_content_store(known.info, known.image_id)
+    assert not has_in_content_store(known.info, f"sha256:{sha256(b'another')}")
+    assert not has_in_content_store(overlay2.info, overlay2.image_id)
+
+
+@pytest.mark.parametrize("change", [lambda blob: blob[:-1], None])
+def test_an_image_without_one_of_its_layers_is_not_had(known: Tree, change: Callable[[bytes], bytes] | None) -> None:
+    layer = blobs_of(known.root) / MADE.diff_ids[1][7:]
+    blob = layer.read_bytes()
+    layer.unlink()
+    if change:
+        layer.write_bytes(change(blob))
+    assert not has_in_content_store(known.info, known.image_id)
+
+
+@pytest.mark.parametrize("information", [{"ID": "other"}, {"ID": None}, {"DockerRootDir": None}])
+def test_the_storage_of_another_engine_proves_nothing(known: Tree, information: dict[str, Any]) -> None:
+    assert not has_in_content_store({**known.info, **information}, known.image_id)
 
 
 def test_without_zstandard_a_layer_that_needs_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from ansible_collections.haku.river.plugins.module_utils.archive import open_arc
 from ansible_collections.haku.river.plugins.module_utils.connect import EngineSettings, connect
 from ansible_collections.haku.river.plugins.module_utils.delta import Base, load_image
 from ansible_collections.haku.river.plugins.module_utils.errors import Refused
+from ansible_collections.haku.river.plugins.module_utils.storage import has_in_content_store
 from ansible_collections.haku.river.plugins.module_utils.tarball import LAYER_TYPE, Blob, stream_image
 
 from tests.integration.environment import Environment
@@ -71,6 +72,16 @@ def test_an_update_reads_the_new_layer_only_and_gives_the_very_image(environment
     full = converge("haku_sync", **environment.options, delta="never").first
     assert (full["layers_loaded"], full["layers_reused"]) == (3, 0)
     assert contents(environment, tmp_path) == by_delta
+
+
+@ONE_PODMAN_SHOWS_IT
+def test_a_content_store_tells_what_its_engine_has_by_the_image_id(environment: Environment) -> None:
+    package(environment, "one")
+    environment.leave()
+    image_id = succeed("haku_sync", **environment.options)["image_id"]
+    assert environment.inspect(environment.image)["Id"] == image_id
+    info = connect(EngineSettings(docker_host=environment.engine.url)).description
+    assert has_in_content_store(info, image_id) == (environment.engine.store == "containerd")
 
 
 @ONE_PODMAN_SHOWS_IT

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,6 +35,13 @@ class Server:
     def status(self) -> str:
         """The engine's word for its state."""
         return self.inspect("State.Status")
+
+    @property
+    def heeds_sigterm(self) -> bool:
+        """Whether it has said what SIGTERM does. Until then, the kernel keeps that from the first process."""
+        status = self.engine.docker("exec", self.name, "cat", "/proc/1/status")
+        masks = [int(line.split()[1], 16) for line in status.splitlines() if line.startswith(("SigCgt:", "SigIgn:"))]
+        return any(mask >> (signal.SIGTERM - 1) & 1 for mask in masks)
 
     def inspect(self, field: str) -> str:
         """A field of what the engine says of it."""

@@ -254,6 +254,7 @@ def test_a_restart_policy_brings_back_neither_what_was_signalled_nor_what_was_ki
     asked: dict[str, Any] = {"state": "stopped", "shutdown_command": ""}
     for stubborn, stop_timeout, steps in (("", 60, ["signal"]), ("1", 1, ["signal", "kill"])):
         with server(engine, "instance-policy", options=("--restart", policy), STUBBORN=stubborn) as running:
+            until(lambda: running.heeds_sigterm)
             seen = succeed("haku_instance", stop_timeout=stop_timeout, **asked, **running.options)
             assert [step["step"] for step in seen["stopped_by"]] == steps
             assert stays_ended(running)
@@ -318,6 +319,7 @@ def test_instances_are_listed_with_their_logs(running: Server) -> None:
 
 def test_a_log_that_cannot_be_read_hides_nothing_else(one: Server) -> None:
     with server(one.engine, "instance-mute", options=("--log-driver", "none"), BOOT="never") as mute:
+        until(lambda: mute.status == "exited")
         listed = succeed("haku_instance_info", docker_host=one.engine.url, tail=5)["instances"]
         assert {it["name"]: it["logs"] for it in listed}[mute.name] is None
         assert "Cannot read the log of container" in fail("haku_instance_info", tail=5, **mute.options)

@@ -30,17 +30,15 @@ def test_tarballs_of_docker_and_podman_load_on_each_other(
     (tmp_path / "hakuriver-containers").mkdir()
     packaged = Environment({**engines, **podmans}[source], f"podman-matrix-{source}", tmp_path)
     packaged.create(images.provide(images.BUSYBOX, packaged.engine))
-    packaged.execute("mkdir /data && echo hello > /data/greeting && rm -r /bin/cat && mkfifo /data/pipe")
+    packaged.execute(f"mkdir /data && echo {packaged.name} > /data/name && rm -r /bin/cat && mkfifo /data/pipe")
     succeed("haku_tar", **packaged.options, rebase=False)
     packaged.engine.docker("rm", "--force", packaged.name)
     targets = list(podmans.values()) if source in engines else [engines["d20"], engines["d28c"], *podmans.values()]
     for engine in targets:
         synchronised = packaged.on(engine)
         assert converge("haku_sync", **synchronised.options).first["action"] == "load"
-        said = synchronised.run_image(
-            "read word < /data/greeting; echo $word; ls -d /data/pipe; ls /bin/cat 2>&1 || true"
-        )
-        assert said.startswith("hello\n/data/pipe\nls: ")
+        said = synchronised.run_image("read word < /data/name; echo $word; ls -d /data/pipe; ls /bin/cat 2>&1 || true")
+        assert said.startswith(f"{packaged.name}\n/data/pipe\nls: ")
         assert synchronised.references == [synchronised.image]
         engine.docker("image", "rm", synchronised.image)
 

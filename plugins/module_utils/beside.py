@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 
@@ -17,19 +17,7 @@ def beside(call: Callable[[], object]) -> Iterator[None]:
 
     What it raises is raised then, unless the block itself has failed.
     """
-    failures: list[BaseException] = []
-
-    def make() -> None:
-        try:
-            call()
-        except BaseException as failure:  # whatever it is, it belongs to the thread that waits
-            failures.append(failure)
-
-    thread = threading.Thread(target=make)
-    thread.start()
-    try:
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(call)
         yield
-    finally:
-        thread.join()
-    if failures:
-        raise failures[0]
+    answer.result()

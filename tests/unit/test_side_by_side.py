@@ -65,6 +65,24 @@ def test_a_clone_has_the_same_bytes(
     assert (tmp_path / "copy").read_bytes() == content[:size_bytes] + b"more"
 
 
+def test_a_copy_that_the_disk_has_no_room_for_says_so_and_leaves_no_thread_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "copy_file_range", refuse)
+    before = threading.active_count()
+    (tmp_path / "source").write_bytes(bytes(20 << 20))
+    with (
+        (tmp_path / "source").open("rb") as source,
+        (tmp_path / "copy").open("x+b") as file,
+        pytest.raises(OSError, match="No space left"),
+    ):
+        WriteBehind(file).clone(source.fileno(), 20 << 20)
+    assert threading.active_count() == before
+
+
 def test_a_source_that_ends_too_early_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "source").write_bytes(b"short")
     with (

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from tests.integration.plays import CHECKOUT, Run, run_play, run_playbook
-from tests.integration.test_task import HOSTILE
+from tests.integration.task.tasks import HOSTILE
 from tests.lab import images
 from tests.lab.host import wait_until
 from tests.lab.machines import MACHINES, Machine

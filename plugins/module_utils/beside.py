@@ -7,17 +7,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @contextmanager
-def beside(call: Callable[[], object]) -> Iterator[None]:
+def beside(call: Callable[[], T]) -> Iterator[Future[T]]:
     """Make a call in another thread while the block runs; it has ended when the block has.
 
-    What it raises is raised then, unless the block itself has failed.
+    What it raises is raised then, unless the block itself has failed. Its result is that of the value.
     """
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(call)
-        yield
+        yield answer
     answer.result()

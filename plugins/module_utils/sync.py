@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 
 from ansible_collections.haku.river.plugins.module_utils.beside import beside
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
@@ -53,11 +54,12 @@ def _synchronise(engine: Engine, source: Source[V], wish: Synchronising, check_m
     outcome = settled(wish, seen)
     if outcome:
         return outcome
-    with beside(lambda: engine.description):  # which will be needed
+    stock_of = partial(take_stock, engine, wish, seen.current, seen.versions)
+    with beside(lambda: engine.description), beside(stock_of) as stock:  # both of which will be needed
         # A module's code is compiled anew in every run on every machine, and usually there is nothing to do.
         from ansible_collections.haku.river.plugins.module_utils.sync_change import bring
 
-    return bring(engine, source, wish, seen, check_mode)
+    return bring(engine, source, wish, seen, stock.result(), check_mode)
 
 
 def remove(engine: Engine, wish: Synchronising, check_mode: bool) -> Outcome:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -32,6 +33,9 @@ from ansible_collections.haku.river.plugins.module_utils.sync_view import (
     settled,
     take_stock,
 )
+
+# Engines need a while for each removal, and do not need all their processors for it.
+_AT_ONCE = 2
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,9 @@ def plan_sync(wish: Synchronising, stock: Stock, wanted: ArchivedImage | None, b
     return Plan(tag, load, keep_as, (*remove, *stock.stale), tuple(it for it in newest_first if it not in gone))
 
 
-def bring(engine: Engine, source: Source[V], wish: Synchronising, seen: Seen[V], check_mode: bool) -> Outcome:
+def bring(
+    engine: Engine, source: Source[V], wish: Synchronising, seen: Seen[V], stock: Stock, check_mode: bool
+) -> Outcome:
     """Do what there is to do, or forecast it; `Vanished` if the version is pruned meanwhile."""
     with nullcontext(0) if check_mode else machine_lock(engine, wish) as last_held_ns:
         if last_held_ns >= seen.at_ns:
@@ -93,8 +99,9 @@ def bring(engine: Engine, source: Source[V], wish: Synchronising, seen: Seen[V],
             outcome = settled(wish, seen)
             if outcome:
                 return outcome
+            stock = take_stock(engine, wish, seen.current, seen.versions)
         current, target, wanted = seen.current, seen.target, seen.wanted
-        stock = _own_stock(engine, wish, seen)
+        stock = _without_packagers(stock, seen)
         there = seen.here or _kept_image(engine, stock, wanted)
         if there:
             return _tag(engine, wish, stock, there, check_mode)
@@ -107,12 +114,11 @@ def bring(engine: Engine, source: Source[V], wish: Synchronising, seen: Seen[V],
             return _load_or_tag(engine, wish, stock, target, archive, base, check_mode)
 
 
-def _own_stock(engine: Engine, wish: Synchronising, seen: Seen[V]) -> Stock:
-    """What the machine has, and may go for an image that is here already.
+def _without_packagers(stock: Stock, seen: Seen[V]) -> Stock:
+    """What may go for an image that is here already.
 
     Where nothing was listed, an image that is newer than both may be a packager's.
     """
-    stock = take_stock(engine, wish, seen.current, seen.versions)
     if seen.versions or seen.wanted is None:
         return stock
     current = seen.current.timestamp if seen.current else None
@@ -170,11 +176,11 @@ def _load_or_tag(
         return _done(wish, stock, plan, facts, _move(engine, wish, stock, plan, base.image))
     temporary = wish.unfinished_reference(target.timestamp)
     # It gets a name of our own first, and the tag that people use only when it is proven.
-    with engine.temporary_image(temporary):
-        with _kept(engine, stock, plan):
+    with _undone(engine, temporary):
+        with _undone(engine, plan.keep_as), beside(partial(_keep, engine, stock, plan)):
             image_id, refusal = load_image(engine, archive, base, temporary, fall_back=wish.delta is Delta.AUTO)
         engine.tag(image_id, wish.reference)
-        warnings = _remove_former(engine, plan)
+    warnings = _remove(engine, (temporary, *plan.remove))
     if refusal is not None:
         facts |= {"layers_loaded": len(wanted.distinct_layers), "layers_reused": 0, "fallback": refusal}
         warnings = (f"All layers were loaded, as the engine could not use those that it has: {refusal}", *warnings)
@@ -182,10 +188,10 @@ def _load_or_tag(
 
 
 def _move(engine: Engine, wish: Synchronising, stock: Stock, plan: Plan, image: Image) -> tuple[str, ...]:
-    """Make an image current that is there; returns warnings as `_remove_former` does."""
+    """Make an image current that is there; returns warnings as `_remove` does."""
     _keep(engine, stock, plan)
     engine.tag(image.id, wish.reference)
-    return _remove_former(engine, plan)
+    return _remove(engine, plan.remove)
 
 
 def _keep(engine: Engine, stock: Stock, plan: Plan) -> None:
@@ -195,27 +201,30 @@ def _keep(engine: Engine, stock: Stock, plan: Plan) -> None:
 
 
 @contextmanager
-def _kept(engine: Engine, stock: Stock, plan: Plan) -> Iterator[None]:
-    """Do that while the block runs, and undo it if the block fails."""
+def _undone(engine: Engine, reference: str | None) -> Iterator[None]:
+    """If the block fails, remove the tag that it may have given, if any."""
     try:
-        with beside(partial(_keep, engine, stock, plan)):
-            yield
+        yield
     except BaseException:
-        if plan.keep_as:
+        if reference:
+            # What went wrong first is what has to be told; who comes next removes what is left.
             with suppress(EngineError):
-                engine.remove_image(plan.keep_as)
+                engine.remove_image(reference)
         raise
 
 
-def _remove_former(engine: Engine, plan: Plan) -> tuple[str, ...]:
+def _remove(engine: Engine, references: Sequence[str]) -> tuple[str, ...]:
     """Remove what is not kept; returns warnings about what could not be, as the wanted image is current by then."""
-    warnings = []
-    for reference in plan.remove:
+
+    def complaint(reference: str) -> str | None:
         try:
             engine.remove_image(reference)
         except EngineError as error:
-            warnings.append(str(error))
-    return tuple(warnings)
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return tuple(filter(None, pool.map(complaint, references)))
 
 
 def _nowhere(source: Source[V], wish: Synchronising, versions: Sequence[V]) -> HakuError:

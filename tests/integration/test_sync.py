@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
 from pathlib import Path
 
 import pytest
+from ansible_collections.haku.river.plugins.module_utils.lock import exclusive, local_path
 
 from tests.integration.environment import Environment
 from tests.integration.marks import ONE_PODMAN_SHOWS_IT
-from tests.integration.modules import converge, fail, result_of, run_module, start_module, succeed
+from tests.integration.modules import converge, fail, result_of, run_module, start_module, succeed, until
 from tests.lab import images
 from tests.lab.engines import RELEASES, Engine
 from tests.tarballs import hand_made, tar_of
@@ -226,6 +228,30 @@ def test_two_syncs_at_once_under_two_tags_load_once_and_leave_both(one_environme
         results = [result_of(process) for process in (one, other)]
     assert sorted(result["action"] for result in results) == ["load", "tag"]
     assert one_environment.references == [one_environment.image, f"hakuriver/{one_environment.name}:dev"]
+
+
+def test_what_changed_while_a_sync_waited_for_another_counts(one_environment: Environment) -> None:
+    """A container is made from the current image; so that one stays, under its version's tag."""
+    former = package(one_environment, "one")
+    succeed("haku_sync", **one_environment.options)
+    package(one_environment, "two")
+    engine = one_environment.engine
+    lock = local_path(engine.docker("info", "--format", "{{.ID}}").strip(), f"hakuriver/{one_environment.name}")
+    with exclusive(lock, 60, "a test"):
+        sync = start_module("haku_sync", **one_environment.options)
+        until(lambda: has_open(sync, lock))
+        user = engine.docker("create", one_environment.image, "true").strip()
+    result = result_of(sync)
+    assert (result["former_versions"], result.get("warnings")) == ([former], None)
+    assert one_environment.references == [f"hakuriver/{one_environment.name}:{former}", one_environment.image]
+    engine.docker("rm", user)
+    one_environment.leave()
+
+
+def has_open(process: subprocess.Popen[bytes], path: Path) -> bool:
+    """Whether a process has a file open."""
+    links = list(Path(f"/proc/{process.pid}/fd").iterdir())
+    return any(link.resolve() == path for link in links)
 
 
 def test_what_another_user_loads_stays_and_what_a_killed_sync_of_ones_own_left_goes(

@@ -22,6 +22,7 @@ from ansible_collections.haku.river.plugins.module_utils.engine_words import own
 from ansible_collections.haku.river.plugins.module_utils.errors import EngineError, Refused
 from ansible_collections.haku.river.plugins.module_utils.following import ContainerExit, ContainerOutput
 from ansible_collections.haku.river.plugins.module_utils.image import Image, ListedImage, run_configuration
+from ansible_collections.haku.river.plugins.module_utils.names import other_references
 from ansible_collections.haku.river.plugins.module_utils.sdk_errors import (
     APIError,
     DockerException,
@@ -109,10 +110,17 @@ class Engine:
             except NotFound:
                 return None
 
-    def images(self, repository: str | None = None) -> tuple[ListedImage, ...]:
-        """The images that the engine lists, all or those of one repository, newest first, each once."""
+    def images(self, repository: str | None = None, besides: str = "") -> tuple[ListedImage, ...]:
+        """The images that the engine lists, all or those of one repository, newest first, each once.
+
+        One that has no tag of the repository but `besides` may be left out, as the caller knows it already: the
+        containerd store adds up the files of each image that it lists, which takes it longer than anything else here.
+        """
+        wanted = other_references(repository, besides) if repository and besides else repository
+        if self.is_podman:  # which matches other patterns
+            wanted = repository
         with self.saying("Cannot list the images"):
-            found = self.client.images(name=repository)
+            found = self.client.images(filters={"reference": wanted} if wanted else None)
             if self.is_podman:
                 found = map(podman.image_answer, found)
         listed = {
@@ -210,15 +218,20 @@ class Engine:
             return podman.image_configuration(answer["Config"], base)
         return run_configuration(answer["Config"])
 
-    def containers(self, labels: Mapping[str, str] | None = None, sizes: bool = False) -> list[dict[str, Any]]:
+    def containers(
+        self, labels: Mapping[str, str] | None = None, sizes: bool = False, images: Iterable[str] = ()
+    ) -> list[dict[str, Any]]:
         """All containers, stopped ones too, that carry the labels; as `docker ps --all` lists them.
 
-        With `sizes` the engine also adds up each container's files, which takes it a while.
+        With `sizes` the engine also adds up each container's files, which takes it a while. Those that were not made
+        from any of the `images`, given by ID, may be left out: for each that it lists, the containerd store looks for
+        its image.
         """
-        wanted = [f"{label}={value}" for label, value in (labels or {}).items()]
+        ancestors = [] if self.is_podman else sorted(images)
+        filters = {"label": [f"{label}={value}" for label, value in (labels or {}).items()], "ancestor": ancestors}
         with self.saying("Cannot list the containers"), self._patient():
             found: list[dict[str, Any]] = self.client.containers(
-                all=True, size=sizes, filters={"label": wanted} if wanted else {}
+                all=True, size=sizes, filters={name: values for name, values in filters.items() if values}
             )
             return list(map(podman.listed_container, found)) if self.is_podman else found
 

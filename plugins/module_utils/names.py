@@ -119,3 +119,15 @@ def canonical_reference(reference: str) -> str:
 def familiar_reference(reference: str) -> str:
     """Write a reference as people do: without the registry `docker.io`, as which nothing is meant."""
     return re.sub(r"^(index\.)?docker\.io/(library/)?", "", reference)
+
+
+def other_references(repository: str, tag: str) -> list[str]:
+    """Patterns that match all references of a repository but the one with this tag.
+
+    Engines take them as https://pkg.go.dev/path#Match says, which has no word for "not": so these are all shorter tags,
+    all that differ in one character first, and all longer ones.
+    """
+    beginnings = [tag[:length] for length in range(len(tag))]
+    shorter = beginnings[1:]
+    different = [rf"{beginning}[^\{character}]*" for beginning, character in zip(beginnings, tag)]
+    return [f"{repository}:{pattern}" for pattern in (*shorter, *different, f"{tag}?*")]

@@ -13,7 +13,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Generic
 
-from ansible_collections.haku.river.plugins.module_utils.beside import beside
 from ansible_collections.haku.river.plugins.module_utils.engine import Engine
 from ansible_collections.haku.river.plugins.module_utils.errors import HakuError
 from ansible_collections.haku.river.plugins.module_utils.image import Image
@@ -144,13 +143,14 @@ def take_stock(
     published: Sequence[Published],
 ) -> Stock:
     """Count what the machine has of the environment, and which of it containers use."""
-    with beside(engine.containers) as containers:
-        listed = engine.images(wish.repository)
+    listed = engine.images(wish.repository, besides=wish.reference.rpartition(":")[2])
     tags = tags_in(wish.repository, listed)
     stale = tuple(f"{wish.repository}:{tag}" for tag in tags if tag.startswith(UNFINISHED))
-    used = frozenset(container["ImageID"] for container in containers.result())
+    versions = by_version(tags)
+    own = {*versions.values(), *([current.id] if current else ())}
+    used = frozenset(container["ImageID"] for container in engine.containers(images=own)) if own else frozenset()
     newest = published[0].timestamp if published else None
-    return Stock(current, by_version(tags), used, stale, newest, tuple(image.id for image in listed))
+    return Stock(current, versions, used, stale, newest, tuple(image.id for image in listed))
 
 
 def machine_lock(engine: Engine, wish: Synchronising) -> AbstractContextManager[int]:

@@ -12,6 +12,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from ansible_collections.haku.river.plugins.module_utils.connect import EngineSettings, connect
 from ansible_collections.haku.river.plugins.module_utils.lock import exclusive, local_path
 
 from tests.integration.environment import Environment
@@ -118,16 +119,29 @@ def test_a_pinned_version_goes_back_and_no_pin_comes_forth(environment: Environm
     assert environment.dangling == []
 
 
-def test_a_former_image_in_use_stays(one_environment: Environment) -> None:
-    package(one_environment, "one")
-    succeed("haku_sync", **one_environment.options)
-    former = one_environment.inspect(one_environment.image)["Id"]
-    user = one_environment.engine.docker("create", one_environment.image, "true").strip()
-    package(one_environment, "two")
-    converge("haku_sync", **one_environment.options)
-    assert one_environment.inspect(former)["Id"] == former
-    one_environment.engine.docker("rm", user)
-    one_environment.engine.docker("image", "rm", former)
+def test_a_former_image_in_use_stays(environment: Environment) -> None:
+    package(environment, "one")
+    succeed("haku_sync", **environment.options)
+    former = environment.inspect(environment.image)["Id"]
+    user = environment.engine.docker("create", environment.image, "true").strip()
+    package(environment, "two")
+    converge("haku_sync", **environment.options)
+    assert environment.inspect(former)["Id"] == former
+    environment.engine.docker("rm", user)
+    environment.engine.docker("image", "rm", former)
+
+
+def test_an_engine_lists_all_tags_but_one(environment: Environment) -> None:
+    tags = ["b", "ba", "bas", "base", "bass", "base1", "base-2", "Base", "_a", "a.b", "dev", "1795", "sync-0-1"]
+    for tag in tags:
+        environment.engine.docker("tag", images.BUSYBOX.name, f"hakuriver/{environment.name}:{tag}")
+    engine = connect(EngineSettings(environment.engine.url))
+    for left_out in ("base", "a.b", "base-2"):
+        listed = engine.images(f"hakuriver/{environment.name}", besides=left_out)
+        there = {reference for image in listed for reference in image.tags}
+        assert there >= {f"hakuriver/{environment.name}:{tag}" for tag in tags if tag != left_out}
+        assert engine.is_podman or f"hakuriver/{environment.name}:{left_out}" not in there
+    environment.leave()
 
 
 def test_an_image_is_removed_unless_containers_use_it(environment: Environment) -> None:

@@ -190,8 +190,8 @@ class Images(Engine):
         self.there = {image.id: image for image in images}
         self.inspected: list[str] = []
 
-    def images(self, repository: str | None = None) -> tuple[ListedImage, ...]:
-        assert repository is None
+    def images(self, repository: str | None = None, besides: str = "") -> tuple[ListedImage, ...]:
+        assert (repository, besides) == (None, "")
         return tuple(ListedImage(image.id, image.tags) for image in self.there.values())
 
     def find_image(self, reference: str) -> Image | None:
@@ -286,7 +286,7 @@ def engine_with(*tags: str) -> Engine:
     client = SimpleNamespace(
         timeout=1,
         info=lambda: {"ID": "engine"},
-        images=lambda name: [{"Id": tag, "RepoTags": [f"{name}:{tag}"]} for tag in tags],
+        images=lambda **_options: [{"Id": tag, "RepoTags": [f"hakuriver/env:{tag}"]} for tag in tags],
         containers=lambda **_options: [],
     )
     return Engine(client, "unix:///engine.sock", lambda: engine_with(*tags))

@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _measure(asked: argparse.Namespace, found: dict[str, Engine]) -> Iterator[Sample]:
     """Take the samples of all the parts that are asked for."""
-    rounds = steps.Rounds(1, 1, 2, 1, 1) if asked.quick else steps.Rounds()
+    rounds = steps.QUICK if asked.quick else steps.Rounds()
     engines = [found[name] for name in asked.engines]
     sizes = workload.SIZES[:2] if asked.quick else workload.SIZES
     fleets = (1, 2) if asked.quick else (1, 2, 4, 8)

@@ -266,7 +266,7 @@ def test_what_changed_while_a_sync_waited_for_another_counts(one_environment: En
 def has_open(process: subprocess.Popen[bytes], path: Path) -> bool:
     """Whether a process has a file open, as far as can be told: it may close some other while they are looked at."""
     with suppress(FileNotFoundError):
-        return str(path) in [os.readlink(link) for link in Path(f"/proc/{process.pid}/fd").iterdir()]
+        return path in [link.readlink() for link in Path(f"/proc/{process.pid}/fd").iterdir()]
     return False
 
 

@@ -282,8 +282,9 @@ def test_a_hundred_tasks_at_once_after_an_update_load_it_once(engines: dict[str,
         assert run(there, "cat /version")["stdout"] == "1\n"
         packaged.execute("echo 2 > /version")
         succeed("haku_tar", **packaged.options)
+        # Docker drops what it could not read within two seconds of a container's end, and has a hundred to read from.
         started = [
-            start_module("haku_task", **options(there, ["sh", "-c", f"cat /version; echo {number}"]))
+            start_module("haku_task", **options(there, ["sh", "-c", f"cat /version; echo {number}; sleep 10"]))
             for number in range(100)
         ]
         results = [result_of(module) for module in started]

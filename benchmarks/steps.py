@@ -63,8 +63,8 @@ _MORE_THAN_A_SECOND = 1.1
 class Rounds:
     """How often each step is measured; `slow` is for contenders whose figures are far off and take long to get.
 
-    A synchronisation of ours is so short that the machine's mood shows, so all are measured in all its rounds: what
-    slows one of them slows the others.
+    All are measured in all rounds of `change_sync`: ours is so short that whatever else the machine does shows in it,
+    and that has to meet all of them alike.
     """
 
     first: int = 3
